@@ -1,0 +1,197 @@
+/* The C ABI of gru_core, and the one place of its version. C99; nothing but <stddef.h> and <stdint.h>.
+ *
+ * Shapes: T steps, B batch rows, I input features, H hidden units, L layers, D directions (1 or 2).
+ * The rightmost index changes fastest. All numbers are float32 unless a line says otherwise.
+ *
+ * Every function that can fail returns a gruc_status; gruc_last_error() then has the reason in words. No function
+ * prints, aborts or throws. Weights are immutable and may be shared by any number of threads and states;
+ * a state belongs to one thread at a time. The result is the same bits on every ISA, for every thread count, batch
+ * split and chunking in time. NaN payloads are not part of that promise. Inputs and states below 2^-100 in magnitude
+ * count as zero, so that silence stays fast.
+ */
+#ifndef GRU_CORE_H
+#define GRU_CORE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define GRUC_VERSION "0.1.0"
+#define GRUC_ABI_VERSION 0 /* 0 until the ABI is frozen as version 1 */
+
+#if defined(GRUC_STATIC)
+#define GRUC_API
+#elif defined(_WIN32)
+#if defined(GRUC_BUILDING)
+#define GRUC_API __declspec(dllexport)
+#else
+#define GRUC_API __declspec(dllimport)
+#endif
+#else
+#define GRUC_API __attribute__((visibility("default")))
+#endif
+
+#ifdef __cplusplus
+#define GRUC_NOEXCEPT noexcept
+extern "C" {
+#else
+#define GRUC_NOEXCEPT
+#endif
+
+typedef enum gruc_status {
+  GRUC_OK = 0,
+  GRUC_INVALID_ARGUMENT = 1, /* a field, pointer or size is wrong; the message names it */
+  GRUC_OUT_OF_MEMORY = 2,
+  GRUC_UNSUPPORTED = 3, /* this machine or this build cannot do it, as for a forced ISA that the CPU lacks */
+  GRUC_INTERNAL = 4     /* a bug in gru_core */
+} gruc_status;
+
+/* Direction of every layer. Reverse reads each row from its true end (see lengths) to its start. */
+typedef enum gruc_direction { GRUC_FORWARD = 0, GRUC_REVERSE = 1, GRUC_BIDIRECTIONAL = 2 } gruc_direction;
+
+/* Where the reset gate acts (g: the candidate's activation):
+ * after:  n = g(W_n x + b_n + r * (U_n h' + c_n))   PyTorch, Keras' default, cuDNN, ONNX linear_before_reset=1
+ * before: n = g(W_n x + b_n + U_n (r * h') + c_n)   Cho et al. 2014, ONNX's default, Keras reset_after=False */
+typedef enum gruc_reset { GRUC_RESET_AFTER = 0, GRUC_RESET_BEFORE = 1 } gruc_reset;
+
+/* What the update gate does:  keep: h = z h' + (1 - z) n  (PyTorch, Keras, ONNX)   take: h = (1 - z) h' + z n */
+typedef enum gruc_update { GRUC_UPDATE_KEEP = 0, GRUC_UPDATE_TAKE = 1 } gruc_update;
+
+/* Which bias vectors exist; a bit mask. Input biases stand outside the reset product, hidden ones inside it. */
+typedef enum gruc_bias { GRUC_BIAS_NONE = 0, GRUC_BIAS_INPUT = 1, GRUC_BIAS_HIDDEN = 2, GRUC_BIAS_BOTH = 3 } gruc_bias;
+
+/* The activations of the ONNX operator, a: alpha, b: beta. Those that take no alpha or beta ignore them. */
+typedef enum gruc_activation_kind {
+  GRUC_SIGMOID = 0,
+  GRUC_TANH = 1,
+  GRUC_RELU = 2,             /* max(x, 0) */
+  GRUC_AFFINE = 3,           /* a x + b */
+  GRUC_LEAKY_RELU = 4,       /* x < 0 ? a x : x */
+  GRUC_THRESHOLDED_RELU = 5, /* x > a ? x : 0 */
+  GRUC_SCALED_TANH = 6,      /* a tanh(b x) */
+  GRUC_HARD_SIGMOID = 7,     /* min(max(a x + b, 0), 1) */
+  GRUC_ELU = 8,              /* x < 0 ? a (e^x - 1) : x */
+  GRUC_SOFTSIGN = 9,         /* x / (1 + |x|) */
+  GRUC_SOFTPLUS = 10         /* log(1 + e^x) */
+} gruc_activation_kind;
+
+typedef struct gruc_activation {
+  int32_t kind; /* gruc_activation_kind */
+  float alpha;
+  float beta;
+} gruc_activation;
+
+/* What a network is. Fill it with gruc_spec_init, then set what differs. */
+typedef struct gruc_spec {
+  uint32_t struct_size; /* sizeof(gruc_spec) */
+  int32_t num_layers;
+  int64_t input_size;
+  int64_t hidden_size;
+  int32_t direction;                  /* gruc_direction */
+  int32_t reset;                      /* gruc_reset */
+  int32_t update;                     /* gruc_update */
+  int32_t bias;                       /* gruc_bias */
+  gruc_activation gate_activation[2]; /* of r and z; [0] forward direction, [1] reverse direction */
+  gruc_activation activation[2];      /* of the candidate n */
+  float clip;                         /* bounds the input of every activation to [-clip, clip]; infinity: no bound */
+} gruc_spec;
+
+/* The parameters of one layer in one direction, in PyTorch's layout: rows are the gates r, z, n, H rows each.
+ * Contiguous, read during the call only. The input of layer 0 has I features, of later layers D*H. */
+typedef struct gruc_layer_params {
+  const float* weight_ih; /* [3H, I] or [3H, D*H] */
+  const float* weight_hh; /* [3H, H] */
+  const float* bias_ih;   /* [3H], or NULL where the spec has no input bias */
+  const float* bias_hh;   /* [3H], or NULL where the spec has no hidden bias */
+} gruc_layer_params;
+
+typedef struct gruc_weights gruc_weights; /* immutable, packed for one ISA */
+typedef struct gruc_state gruc_state;     /* one stream's hidden states and scratch */
+
+/* --- the library --- */
+
+GRUC_API uint32_t gruc_abi_version(void)
+    GRUC_NOEXCEPT; /* GRUC_ABI_VERSION of the library that runs; never changes meaning */
+GRUC_API const char* gruc_version(void) GRUC_NOEXCEPT; /* "major.minor.patch" of the library that runs */
+GRUC_API const char* gruc_last_error(void)
+    GRUC_NOEXCEPT; /* of this thread's last failed call; valid until its next call */
+GRUC_API const char* gruc_status_name(gruc_status status) GRUC_NOEXCEPT; /* "GRUC_OK" ...; static */
+
+/* The ISAs built into this library, best first, by index from 0; NULL past the end. Static strings. */
+GRUC_API const char* gruc_isa_name(int32_t index) GRUC_NOEXCEPT;
+GRUC_API int32_t gruc_isa_supported(int32_t index) GRUC_NOEXCEPT; /* 1 if this CPU and its OS can run it, else 0 */
+/* What weights would be packed for now: the environment variable GRUC_ISA where it is set, else the best supported.
+ * Fails with GRUC_INVALID_ARGUMENT for an unknown name and GRUC_UNSUPPORTED for one that cannot run here. */
+GRUC_API gruc_status gruc_isa_active(const char** name) GRUC_NOEXCEPT;
+/* Threads that the process may use now: its affinity mask, and 1 in a forked child. */
+GRUC_API int32_t gruc_max_threads(void) GRUC_NOEXCEPT;
+
+/* --- what a network is --- */
+
+/* One forward layer of input_size and hidden_size 1, PyTorch's variant: reset after, update keep, both biases,
+ * sigmoid, tanh, no clip. */
+GRUC_API void gruc_spec_init(gruc_spec* spec) GRUC_NOEXCEPT;
+GRUC_API gruc_status gruc_spec_validate(const gruc_spec* spec) GRUC_NOEXCEPT;
+
+/* --- weights --- */
+
+/* Packs params[L * D], layer by layer, forward before reverse; the arrays may be freed afterwards. */
+GRUC_API gruc_status gruc_weights_create(const gruc_spec* spec, const gruc_layer_params* params, size_t params_count,
+                                         gruc_weights** weights) GRUC_NOEXCEPT;
+/* No state or running call may use them any more. NULL is fine. */
+GRUC_API void gruc_weights_destroy(gruc_weights* weights) GRUC_NOEXCEPT;
+GRUC_API const char* gruc_weights_isa(const gruc_weights* weights) GRUC_NOEXCEPT; /* static string */
+GRUC_API size_t gruc_weights_bytes(const gruc_weights* weights) GRUC_NOEXCEPT;    /* memory that the weights occupy */
+
+/* --- streams: one step or block after another, forward direction only --- */
+
+/* The states of `batch` independent rows, zeroed. The weights must outlive the state. */
+GRUC_API gruc_status gruc_state_create(const gruc_weights* weights, int64_t batch, gruc_state** state) GRUC_NOEXCEPT;
+GRUC_API void gruc_state_destroy(gruc_state* state) GRUC_NOEXCEPT; /* only of gruc_state_create; NULL is fine */
+/* The same in memory of the caller: `size` bytes at `memory`, which must be 64-byte aligned and outlive the state.
+ * Nothing needs to be destroyed; the state owns nothing else. */
+GRUC_API gruc_status gruc_state_size(const gruc_weights* weights, int64_t batch, size_t* size) GRUC_NOEXCEPT;
+GRUC_API gruc_status gruc_state_init(const gruc_weights* weights, int64_t batch, void* memory, size_t size,
+                                     gruc_state** state) GRUC_NOEXCEPT;
+GRUC_API gruc_status gruc_state_get(const gruc_state* state, float* h) GRUC_NOEXCEPT; /* h [L, B, H] */
+/* h [L, B, H], or NULL for zeros. */
+GRUC_API gruc_status gruc_state_set(gruc_state* state, const float* h) GRUC_NOEXCEPT;
+
+/* One step: x [B, I] -> y [B, H], the last layer's new state. y may be x where the sizes allow.
+ * Never allocates, locks, makes a system call or branches on the data. */
+GRUC_API gruc_status gruc_step(gruc_state* state, const float* x, float* y) GRUC_NOEXCEPT;
+/* T steps: x [T, B, I] -> y [T, B, H]. The same contract, and the same bits as T calls of gruc_step. */
+GRUC_API gruc_status gruc_process(gruc_state* state, int64_t steps, const float* x, float* y) GRUC_NOEXCEPT;
+
+/* --- whole sequences --- */
+
+/* One call over padded sequences. Fill it with gruc_sequence_init, then set pointers and what differs.
+ * y and h_n must not overlap any input. */
+typedef struct gruc_sequence {
+  uint32_t struct_size;   /* sizeof(gruc_sequence) */
+  int32_t threads;        /* at most this many, clamped to gruc_max_threads(); 1 by default */
+  int64_t steps;          /* T, 0 allowed */
+  int64_t batch;          /* B, 0 allowed */
+  const float* x;         /* element (t, b, i) at x[t * x_step_stride + b * x_batch_stride + i] */
+  int64_t x_step_stride;  /* in floats; B*I by default */
+  int64_t x_batch_stride; /* in floats; I by default */
+  const int64_t* lengths; /* [B], each 0..T, any order; NULL: all T. x beyond a row's length is never read */
+  const float* h0;        /* [L*D, B, H]; NULL: zeros */
+  float* y;               /* (t, b, d*H + j) as for x; zeros beyond a row's length. NULL: not wanted */
+  int64_t y_step_stride;  /* B*D*H by default */
+  int64_t y_batch_stride; /* D*H by default */
+  float* h_n;      /* [L*D, B, H], the state at each row's true end (h0 where its length is 0); NULL: not wanted */
+  void* workspace; /* gruc_forward_workspace bytes, 64-byte aligned; NULL: allocated for the call */
+  size_t workspace_size;
+} gruc_sequence;
+
+/* Defaults for T steps of B rows in the layout [T, B, ...]; all pointers NULL. */
+GRUC_API gruc_status gruc_sequence_init(const gruc_weights* weights, int64_t steps, int64_t batch,
+                                        gruc_sequence* sequence) GRUC_NOEXCEPT;
+GRUC_API gruc_status gruc_forward_workspace(const gruc_weights* weights, const gruc_sequence* sequence,
+                                            size_t* size) GRUC_NOEXCEPT;
+GRUC_API gruc_status gruc_forward(const gruc_weights* weights, const gruc_sequence* sequence) GRUC_NOEXCEPT;
+
+#ifdef __cplusplus
+}
+#endif
+#endif /* GRU_CORE_H */

@@ -1,0 +1,46 @@
+import numpy as np
+import numpy.typing as npt
+
+_Floats = npt.NDArray[np.float32]
+_Activation = tuple[int, float, float]
+_Params = tuple[_Floats, _Floats, _Floats | None, _Floats | None]
+
+__version__: str
+
+def isa_names() -> list[str]: ...
+def supported_isas() -> list[str]: ...
+def active_isa() -> str: ...
+def max_threads() -> int: ...
+
+class Weights:
+    def __init__(
+        self,
+        *,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int,
+        direction: int,
+        reset: int,
+        update: int,
+        bias: int,
+        activations: list[tuple[_Activation, _Activation]],
+        clip: float | None,
+        params: list[_Params],
+    ) -> None: ...
+    def forward(
+        self,
+        *,
+        x: _Floats,
+        h0: _Floats | None,
+        lengths: npt.NDArray[np.int64] | None,
+        y: _Floats,
+        h_n: _Floats,
+        batch_first: bool,
+        threads: int,
+    ) -> None: ...
+    @property
+    def isa(self) -> str: ...
+    @property
+    def nbytes(self) -> int: ...
+    @property
+    def handle(self) -> object: ...

@@ -1,0 +1,73 @@
+"""Arguments as NumPy arrays, or errors that name them. Must import NumPy alone."""
+
+from __future__ import annotations
+
+import operator
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float32]
+
+
+def as_float32(name: str, value: npt.ArrayLike) -> Floats:
+    """`value` as a C-contiguous float32 array: itself where it is one, else a converted copy.
+
+    Raises:
+        TypeError: `value` does not hold real numbers.
+        ValueError: it has no regular shape.
+    """
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise ValueError(f"{name}: expected an array of numbers: {error}") from None
+    if array.dtype.kind not in "fiub" and array.dtype.name != "bfloat16":
+        raise TypeError(f"{name}: expected real numbers, got dtype {array.dtype}")
+    return np.require(array, dtype=np.float32, requirements=["C", "A"])
+
+
+def check_shape(name: str, array: npt.NDArray[np.generic], shape: tuple[int, ...]) -> None:
+    if array.shape != shape:
+        raise ValueError(f"{name}: expected shape {shape}, got {array.shape}")
+
+
+def as_lengths(value: npt.ArrayLike, batch: int, steps: int) -> npt.NDArray[np.int64]:
+    """Sequence lengths [batch] as int64, each from 0 to `steps`."""
+    array = np.asarray(value)
+    if array.dtype.kind not in "iu" and array.size > 0:
+        raise TypeError(f"lengths: expected integers, got dtype {array.dtype}")
+    check_shape("lengths", array, (batch,))
+    wrong = np.flatnonzero((array < 0) | (array > steps))
+    if wrong.size:
+        row = int(wrong[0])
+        raise ValueError(f"lengths: expected 0 to {steps} (the steps of x), got {array[row]} in row {row}")
+    return np.ascontiguousarray(array, dtype=np.int64)
+
+
+def as_threads(value: int | None) -> int:
+    """None: one thread, since small recurrent networks lose with more."""
+    if value is None:
+        return 1
+    try:
+        threads = operator.index(value)
+    except TypeError:
+        raise TypeError(f"threads: expected an int or None, got {value!r}") from None
+    if not 1 <= threads < 1 << 31:
+        raise ValueError(f"threads: expected 1 or more, got {threads}")
+    return threads
+
+
+def checked_out(out: Floats | None, shape: tuple[int, ...], inputs: dict[str, Floats | None]) -> Floats:
+    """`out` where it can take a result of `shape` in place, or a new array where it is None."""
+    if out is None:
+        return np.empty(shape, dtype=np.float32)
+    if not isinstance(out, np.ndarray) or out.dtype != np.float32:
+        got = f"dtype {out.dtype}" if isinstance(out, np.ndarray) else type(out).__name__
+        raise TypeError(f"out: expected a float32 array, got {got}")
+    if not (out.flags.c_contiguous and out.flags.aligned and out.flags.writeable):
+        raise ValueError("out: expected a writeable C-contiguous array")
+    check_shape("out", out, shape)
+    for name, array in inputs.items():
+        if array is not None and np.may_share_memory(out, array):
+            raise ValueError(f"out: overlaps {name}; pass an array of its own")
+    return out

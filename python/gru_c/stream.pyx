@@ -1,0 +1,234 @@
+# cython: language_level=3, freethreading_compatible=True
+"""Streams: the hot step. A call costs some 60 ns here against 330 ns through pybind11, so this is Cython.
+
+Must not import frameworks; the arithmetic is behind the C ABI of gru_core.h.
+"""
+
+from libc.stdint cimport int32_t, int64_t
+from cpython.pycapsule cimport PyCapsule_GetPointer
+
+cimport numpy as cnp
+import numpy as np
+
+from gru_c.arrays import as_float32, checked_out
+
+cnp.import_array()
+
+cdef extern from "gru_core/gru_core.h" nogil:
+    ctypedef struct gruc_weights:
+        pass
+    ctypedef struct gruc_state:
+        pass
+    ctypedef int gruc_status
+    int GRUC_OK
+    int GRUC_OUT_OF_MEMORY
+    const char* gruc_last_error()
+    gruc_status gruc_state_create(const gruc_weights*, int64_t, gruc_state**)
+    void gruc_state_destroy(gruc_state*)
+    gruc_status gruc_state_get(const gruc_state*, float*)
+    gruc_status gruc_state_set(gruc_state*, const float*)
+    gruc_status gruc_step(gruc_state*, const float*, float*)
+    gruc_status gruc_process(gruc_state*, int64_t, const float*, float*)
+
+cdef extern from *:
+    """
+    #if defined(_MSC_VER)
+    #include <intrin.h>
+    static int gruc_enter(volatile long* busy) { return _InterlockedExchange(busy, 1) == 0; }
+    static void gruc_leave(volatile long* busy) { _InterlockedExchange(busy, 0); }
+    #else
+    static int gruc_enter(volatile long* busy) { return __atomic_exchange_n(busy, 1, __ATOMIC_ACQUIRE) == 0; }
+    static void gruc_leave(volatile long* busy) { __atomic_store_n(busy, 0, __ATOMIC_RELEASE); }
+    #endif
+    """
+    bint gruc_enter(volatile long*) nogil
+    void gruc_leave(volatile long*) nogil
+
+# Multiplications below which a step keeps the GIL: handing it over and back costs as much as this many take (4 us).
+cdef int64_t NOGIL_WORK = 1 << 18
+
+
+cdef int raise_status(gruc_status status) except -1:
+    message = (<bytes>gruc_last_error()).decode()
+    if status == GRUC_OUT_OF_MEMORY:
+        raise MemoryError(message)
+    raise ValueError(message)
+
+
+cdef bint is_plain(object array) noexcept:
+    """Whether `array` is a float32 C array that can be read in place."""
+    return (cnp.PyArray_Check(array) and cnp.PyArray_TYPE(<cnp.ndarray>array) == cnp.NPY_FLOAT32
+            and cnp.PyArray_ISCARRAY_RO(<cnp.ndarray>array))
+
+
+cdef class Stream:
+    """The state of `batch` independent rows that one network steps through, frame by frame.
+
+    Made by `GRU.stream()`. The same bits as the whole sequence in one call. Weights are shared, not copied. Use it from
+    one thread at a time: a second one gets a RuntimeError while the first is inside a call.
+    """
+
+    cdef gruc_state* _state
+    cdef object _weights
+    cdef object _initial
+    cdef volatile long _busy
+    cdef int64_t _work
+    cdef bint _batch_first
+    cdef readonly int64_t batch
+    cdef readonly int64_t input_size
+    cdef readonly int64_t hidden_size
+    cdef readonly int64_t num_layers
+
+    def __cinit__(self, *args, **kwargs):
+        self._state = NULL
+        self._busy = 0
+
+    def __init__(self, weights, spec, initial, batch):
+        if self._state != NULL:
+            raise RuntimeError("a Stream cannot be initialised twice")
+        if isinstance(batch, bool) or not isinstance(batch, (int, np.integer)):
+            raise TypeError(f"batch: expected an int, got {batch!r}")
+        if not 0 <= batch < 1 << 62:
+            raise ValueError(f"batch: expected 0 or more, got {batch}")
+        cdef const gruc_weights* packed = <const gruc_weights*>PyCapsule_GetPointer(weights.handle, "gruc_weights")
+        cdef gruc_state* state = NULL
+        cdef gruc_status status = gruc_state_create(packed, batch, &state)
+        if status != GRUC_OK:
+            raise_status(status)
+        self._state = state
+        self._weights = weights
+        self._initial = initial
+        self._batch_first = spec.batch_first
+        self.batch = batch
+        self.input_size = spec.input_size
+        self.hidden_size = spec.hidden_size
+        self.num_layers = spec.num_layers
+        self._work = batch * spec.num_parameters
+        self.reset()
+
+    def __dealloc__(self):
+        gruc_state_destroy(self._state)
+
+    cdef int enter(self) except -1:
+        if self._state == NULL:
+            raise RuntimeError("this Stream was not initialised; make one with GRU.stream()")
+        if not gruc_enter(&self._busy):
+            raise RuntimeError("this stream is in use by another thread; give each thread a stream of its own")
+        return 0
+
+    def step(self, x, out=None):
+        """One frame: x [B, I] -> the last layer's new state [B, H]; [I] -> [H] is allowed where batch is 1.
+
+        Args:
+            x: float32 is read in place; other real dtypes and strided arrays are copied first.
+            out: a writeable C-contiguous float32 array for the result, which may be `x` itself where I = H.
+
+        Returns:
+            `out`, or a new array.
+
+        Raises:
+            TypeError, ValueError: a wrong dtype or shape; the message names the argument.
+            RuntimeError: another thread is inside this stream.
+        """
+        if not is_plain(x):
+            x = as_float32("x", x)
+        cdef cnp.ndarray xa = <cnp.ndarray>x
+        cdef int rank = cnp.PyArray_NDIM(xa)
+        cdef cnp.npy_intp* shape = cnp.PyArray_DIMS(xa)
+        if not ((rank == 2 and shape[0] == self.batch and shape[1] == self.input_size)
+                or (rank == 1 and self.batch == 1 and shape[0] == self.input_size)):
+            raise ValueError(f"x: expected shape {(self.batch, self.input_size)}"
+                             + (f" or {(self.input_size,)}" if self.batch == 1 else "") + f", got {x.shape}")
+        cdef cnp.npy_intp[2] size
+        size[0] = self.batch if rank == 2 else self.hidden_size
+        size[1] = self.hidden_size
+        if out is None:
+            out = cnp.PyArray_EMPTY(rank, size, cnp.NPY_FLOAT32, 0)
+        elif not (is_plain(out) and cnp.PyArray_ISWRITEABLE(<cnp.ndarray>out)
+                  and cnp.PyArray_NDIM(<cnp.ndarray>out) == rank
+                  and cnp.PyArray_CompareLists(cnp.PyArray_DIMS(<cnp.ndarray>out), size, rank)):
+            checked_out(out, tuple(size[i] for i in range(rank)), {})  # raises what is wrong
+        cdef cnp.ndarray ya = <cnp.ndarray>out
+        cdef const float* xp = <const float*>cnp.PyArray_DATA(xa)
+        cdef float* yp = <float*>cnp.PyArray_DATA(ya)
+        cdef gruc_status status
+        self.enter()
+        if self._work < NOGIL_WORK:
+            status = gruc_step(self._state, xp, yp)
+        else:
+            with nogil:
+                status = gruc_step(self._state, xp, yp)
+        gruc_leave(&self._busy)
+        if status != GRUC_OK:
+            raise_status(status)
+        return ya
+
+    def process(self, x, out=None):
+        """A block of T frames: x [T, B, I] -> [T, B, H], or [B, T, I] -> [B, T, H] for a batch_first network;
+        [T, I] -> [T, H] is allowed where batch is 1. The same bits as T calls of `step`.
+
+        Args and errors are those of `step`; `out` may be `x` itself where I = H, but may not overlap it otherwise.
+        """
+        if not is_plain(x):
+            x = as_float32("x", x)
+        frames_first = x if not (self._batch_first and x.ndim == 3) else np.ascontiguousarray(x.swapaxes(0, 1))
+        if not ((x.ndim == 3 and frames_first.shape[1:] == (self.batch, self.input_size))
+                or (x.ndim == 2 and self.batch == 1 and x.shape[1] == self.input_size)):
+            wanted = f"[{self.batch}, T, {self.input_size}]" if self._batch_first else f"[T, {self.batch}, {self.input_size}]"
+            raise ValueError(f"x: expected shape {wanted}"
+                             + (f" or [T, {self.input_size}]" if self.batch == 1 else "") + f", got {x.shape}")
+        # Frame by frame, so y may take x's place where the frames are of one size, but not be shifted against it.
+        result = checked_out(out, (*x.shape[:-1], self.hidden_size), {} if out is x else {"x": x})
+        y = result if frames_first is x else np.empty((*frames_first.shape[:-1], self.hidden_size), dtype=np.float32)
+        cdef int64_t steps = frames_first.shape[0]
+        cdef const float* xp = <const float*>cnp.PyArray_DATA(<cnp.ndarray>frames_first)
+        cdef float* yp = <float*>cnp.PyArray_DATA(<cnp.ndarray>y)
+        cdef gruc_status status
+        self.enter()
+        with nogil:
+            status = gruc_process(self._state, steps, xp, yp)
+        gruc_leave(&self._busy)
+        if status != GRUC_OK:
+            raise_status(status)
+        if y is not result:
+            result[...] = y.swapaxes(0, 1)
+        return result
+
+    @property
+    def state(self):
+        """The hidden states [L, B, H], a copy; assign to set them. Magnitudes of 2^-100 or less become 0."""
+        cdef cnp.ndarray h = np.empty((self.num_layers, self.batch, self.hidden_size), dtype=np.float32)
+        self.enter()
+        cdef gruc_status status = gruc_state_get(self._state, <float*>cnp.PyArray_DATA(h))
+        gruc_leave(&self._busy)
+        if status != GRUC_OK:
+            raise_status(status)
+        return h
+
+    @state.setter
+    def state(self, value):
+        array = as_float32("state", value)
+        expected = (self.num_layers, self.batch, self.hidden_size)
+        if array.shape != expected:
+            raise ValueError(f"state: expected shape {expected}, got {array.shape}")
+        self.set_state(array)
+
+    cdef int set_state(self, object array) except -1:
+        cdef const float* h = NULL if array is None else <const float*>cnp.PyArray_DATA(<cnp.ndarray>array)
+        self.enter()
+        cdef gruc_status status = gruc_state_set(self._state, h)
+        gruc_leave(&self._busy)
+        if status != GRUC_OK:
+            raise_status(status)
+        return 0
+
+    def reset(self):
+        """Back to the initial state: zeros, or the network's own h0 where it has one."""
+        self.set_state(self._initial)
+
+    def __reduce__(self):
+        raise TypeError("a Stream cannot be pickled; save its `state` and make a new stream")
+
+    def __repr__(self):
+        return (f"<gru_c.Stream batch={self.batch} input_size={self.input_size} hidden_size={self.hidden_size} "
+                f"num_layers={self.num_layers}>")

@@ -1,0 +1,192 @@
+// The C ABI: unpack, guard, translate; no logic. The only room with a try.
+#include <cstdio>
+#include <memory>
+#include <new>
+
+#include "arena.h"
+#include "cpu/dispatch.h"
+#include "forward.h"
+#include "parallel.h"
+#include "spec.h"
+#include "state.h"
+#include "status.h"
+#include "weights.h"
+
+namespace {
+
+// A fixed buffer: reporting that memory ran out must not need memory.
+thread_local char t_error[512] = "";
+
+gruc_status report(gruc_status status, const char* what) noexcept {
+  std::snprintf(t_error, sizeof t_error, "%s", what);
+  return status;
+}
+
+template <class Body>
+gruc_status guarded(Body body) noexcept {
+  try {
+    body();
+    return GRUC_OK;
+  } catch (const gruc::Error& e) {
+    return report(e.code(), e.what());
+  } catch (const std::bad_alloc&) {
+    return report(GRUC_OUT_OF_MEMORY, "out of memory");
+  } catch (const std::exception& e) {
+    return report(GRUC_INTERNAL, e.what());
+  } catch (...) {
+    return report(GRUC_INTERNAL, "an exception of unknown type");
+  }
+}
+
+void need(const void* pointer, const char* name) {
+  if (pointer == nullptr) gruc::fail_argument(std::string(name) + ": expected a pointer, got NULL");
+}
+
+}  // namespace
+
+extern "C" {
+
+uint32_t gruc_abi_version(void) noexcept { return GRUC_ABI_VERSION; }
+const char* gruc_version(void) noexcept { return GRUC_VERSION; }
+const char* gruc_last_error(void) noexcept { return t_error; }
+
+const char* gruc_status_name(gruc_status status) noexcept {
+  switch (status) {
+    case GRUC_OK:
+      return "GRUC_OK";
+    case GRUC_INVALID_ARGUMENT:
+      return "GRUC_INVALID_ARGUMENT";
+    case GRUC_OUT_OF_MEMORY:
+      return "GRUC_OUT_OF_MEMORY";
+    case GRUC_UNSUPPORTED:
+      return "GRUC_UNSUPPORTED";
+    case GRUC_INTERNAL:
+      return "GRUC_INTERNAL";
+  }
+  return "unknown status";
+}
+
+const char* gruc_isa_name(int32_t index) noexcept {
+  const gruc::KernelTable* kernels = gruc::isa_at(index).kernels;
+  return kernels == nullptr ? nullptr : kernels->name;
+}
+int32_t gruc_isa_supported(int32_t index) noexcept { return gruc::isa_at(index).supported ? 1 : 0; }
+
+gruc_status gruc_isa_active(const char** name) noexcept {
+  return guarded([&] {
+    need(name, "name");
+    *name = gruc::select_kernels().name;
+  });
+}
+int32_t gruc_max_threads(void) noexcept { return gruc::max_threads(); }
+
+void gruc_spec_init(gruc_spec* spec) noexcept {
+  if (spec != nullptr) *spec = gruc::default_spec();
+}
+gruc_status gruc_spec_validate(const gruc_spec* spec) noexcept {
+  return guarded([&] {
+    need(spec, "spec");
+    gruc::validate(*spec);
+  });
+}
+
+gruc_status gruc_weights_create(const gruc_spec* spec, const gruc_layer_params* params, size_t params_count,
+                                gruc_weights** weights) noexcept {
+  return guarded([&] {
+    need(spec, "spec");
+    need(weights, "weights");
+    *weights = gruc::create_weights(*spec, params, params_count);
+  });
+}
+void gruc_weights_destroy(gruc_weights* weights) noexcept { gruc::destroy_weights(weights); }
+const char* gruc_weights_isa(const gruc_weights* weights) noexcept {
+  return weights == nullptr ? nullptr : weights->kernels->name;
+}
+size_t gruc_weights_bytes(const gruc_weights* weights) noexcept { return weights == nullptr ? 0 : weights->bytes; }
+
+gruc_status gruc_state_create(const gruc_weights* weights, int64_t batch, gruc_state** state) noexcept {
+  return guarded([&] {
+    need(weights, "weights");
+    need(state, "state");
+    std::unique_ptr<void, gruc::Release> memory(gruc::allocate(gruc::state_size(*weights, batch)));
+    *state = gruc::init_state(*weights, batch, memory.get());
+    memory.release();
+  });
+}
+void gruc_state_destroy(gruc_state* state) noexcept { gruc::release(state); }
+
+gruc_status gruc_state_size(const gruc_weights* weights, int64_t batch, size_t* size) noexcept {
+  return guarded([&] {
+    need(weights, "weights");
+    need(size, "size");
+    *size = gruc::state_size(*weights, batch);
+  });
+}
+gruc_status gruc_state_init(const gruc_weights* weights, int64_t batch, void* memory, size_t size,
+                            gruc_state** state) noexcept {
+  return guarded([&] {
+    need(weights, "weights");
+    need(memory, "memory");
+    need(state, "state");
+    const size_t needed = gruc::state_size(*weights, batch);
+    if (size < needed)
+      gruc::fail_argument("size: expected " + std::to_string(needed) + " bytes or more, got " + std::to_string(size));
+    if (reinterpret_cast<uintptr_t>(memory) % gruc::kAlignment != 0)
+      gruc::fail_argument("memory: expected an address aligned to 64 bytes");
+    *state = gruc::init_state(*weights, batch, memory);
+  });
+}
+gruc_status gruc_state_get(const gruc_state* state, float* h) noexcept {
+  return guarded([&] {
+    need(state, "state");
+    need(h, "h");
+    gruc::get_state(*state, h);
+  });
+}
+gruc_status gruc_state_set(gruc_state* state, const float* h) noexcept {
+  return guarded([&] {
+    need(state, "state");
+    gruc::set_state(*state, h);
+  });
+}
+
+gruc_status gruc_step(gruc_state* state, const float* x, float* y) noexcept { return gruc_process(state, 1, x, y); }
+
+gruc_status gruc_process(gruc_state* state, int64_t steps, const float* x, float* y) noexcept {
+  // No std::string here: this path promises not to allocate.
+  if (state == nullptr) return report(GRUC_INVALID_ARGUMENT, "state: expected a pointer, got NULL");
+  if (steps < 0) return report(GRUC_INVALID_ARGUMENT, "steps: expected 0 or more");
+  if (steps == 0 || state->batch == 0) return GRUC_OK;
+  if (x == nullptr) return report(GRUC_INVALID_ARGUMENT, "x: expected an array, got NULL");
+  if (y == nullptr) return report(GRUC_INVALID_ARGUMENT, "y: expected an array, got NULL");
+  const gruc::Spec& spec = state->weights->spec;
+  for (int64_t t = 0; t < steps; ++t)
+    gruc::step(*state, x + t * state->batch * spec.input_size, y + t * state->batch * spec.hidden_size);
+  return GRUC_OK;
+}
+
+gruc_status gruc_sequence_init(const gruc_weights* weights, int64_t steps, int64_t batch,
+                               gruc_sequence* sequence) noexcept {
+  return guarded([&] {
+    need(weights, "weights");
+    need(sequence, "sequence");
+    *sequence = gruc::default_sequence(*weights, steps, batch);
+  });
+}
+gruc_status gruc_forward_workspace(const gruc_weights* weights, const gruc_sequence* sequence, size_t* size) noexcept {
+  return guarded([&] {
+    need(weights, "weights");
+    need(sequence, "sequence");
+    need(size, "size");
+    *size = gruc::forward_workspace(*weights, *sequence);
+  });
+}
+gruc_status gruc_forward(const gruc_weights* weights, const gruc_sequence* sequence) noexcept {
+  return guarded([&] {
+    need(weights, "weights");
+    need(sequence, "sequence");
+    gruc::forward(*weights, *sequence);
+  });
+}
+
+}  // extern "C"

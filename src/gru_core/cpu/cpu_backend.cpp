@@ -1,0 +1,238 @@
+// One layer in one direction on the CPU: rows or unit blocks shared among a team, time in chunks.
+// Must not include anything of streams, stacks or OpenMP.
+#include <algorithm>
+#include <cstring>
+
+#include "arena.h"
+#include "backend.h"
+#include "cell_step.h"
+
+namespace gruc {
+namespace {
+
+// The input's product is done for many steps at once, so that its panels are read once per chunk, but the gates must
+// still be in L2 (1 to 2 MB) when the steps reach them.
+constexpr int64_t kChunkFloats = 128 * 1024;
+
+bool by_rows(int64_t batch, int size) { return batch >= 2 * int64_t{size}; }
+
+int64_t share_begin(int64_t count, int size, int rank) { return count * rank / size; }
+
+struct Scratch {
+  float* h[2];     // [B][padded H], each member's rows side by side
+  float* reset_h;  // [B][padded H], reset before only
+  float* update;   // [B][padded H], reset before only
+  float* x;        // a member's chunk, [rows][input size]
+  float* gates;    // a member's chunk, [rows][its blocks][3][16]
+};
+
+// Rows of one chunk: all of the member's rows for at least one step, and as many steps as kChunkFloats allows.
+int64_t chunk_rows(int64_t rows, int64_t blocks, int64_t input_size, int64_t steps) {
+  const int64_t fit = kChunkFloats / (blocks * kPanelRow + input_size);
+  const int64_t whole = steps > 0 && rows > kMaxSize / steps ? kMaxSize : rows * steps;
+  return std::max(rows, std::min(fit, whole));
+}
+
+struct Share {
+  int64_t rows, block_begin, block_end;
+};
+
+Share share_of(int64_t batch, int64_t blocks, int size, int rank) {
+  if (by_rows(batch, size)) return {(batch - rank + size - 1) / size, 0, blocks};
+  return {batch, share_begin(blocks, size, rank), share_begin(blocks, size, rank + 1)};
+}
+
+Scratch place(Arena& arena, const Spec& spec, int64_t steps, int64_t batch, int64_t input_size, const Team& team) {
+  const int64_t stride = padded_hidden(spec), blocks = block_count(spec);
+  const auto floats = [](int64_t a, int64_t b) {
+    return static_cast<int64_t>(checked_product(static_cast<size_t>(a), static_cast<size_t>(b)));
+  };
+  Scratch s{};
+  for (float*& h : s.h) h = arena.take<float>(floats(batch, stride));
+  if (spec.reset == GRUC_RESET_BEFORE) {
+    s.reset_h = arena.take<float>(floats(batch, stride));
+    s.update = arena.take<float>(floats(batch, stride));
+  }
+  for (int rank = 0; rank < team.size; ++rank) {
+    const Share share = share_of(batch, blocks, team.size, rank);
+    const int64_t rows = chunk_rows(share.rows, share.block_end - share.block_begin, input_size, steps);
+    float* x = arena.take<float>(floats(rows, input_size));
+    float* gates = arena.take<float>(floats(rows, (share.block_end - share.block_begin) * kPanelRow));
+    if (rank == team.rank) {
+      s.x = x;
+      s.gates = gates;
+    }
+  }
+  return s;
+}
+
+// One member of the team at work.
+class Member {
+ public:
+  Member(const LayerJob& job, const Team& team, void* scratch)
+      : job_(job),
+        team_(team),
+        spec_(job.weights->spec),
+        kernels_(*job.weights->kernels),
+        share_(share_of(job.batch, block_count(spec_), team.size, team.rank)),
+        stride_(padded_hidden(spec_)),
+        rows_apart_(by_rows(job.batch, team.size)) {
+    Arena arena(scratch);
+    scratch_ = place(arena, spec_, job.steps, job.batch, job.layer->input_size, team);
+    int64_t first = 0;
+    for (int rank = 0; rows_apart_ && rank < team.rank; ++rank)
+      first += share_of(job.batch, block_count(spec_), team.size, rank).rows;
+    for (float*& h : scratch_.h) h += first * stride_;
+    if (scratch_.reset_h != nullptr) {
+      scratch_.reset_h += first * stride_;
+      scratch_.update += first * stride_;
+    }
+    unit_begin_ = share_.block_begin * kLanes;
+    unit_count_ = std::max<int64_t>(0, std::min(spec_.hidden_size, share_.block_end * kLanes) - unit_begin_);
+  }
+
+  void run() {
+    const int64_t capacity =
+        chunk_rows(share_.rows, share_.block_end - share_.block_begin, job_.layer->input_size, job_.steps);
+    start();
+    int64_t active = rows_running_at(0, share_.rows);
+    const int64_t last = share_.rows > 0 ? length(0) : 0;
+    for (int64_t begin = 0; begin < last;) {
+      int64_t end = begin, rows = 0;
+      for (int64_t running = active; end < last; ++end) {
+        running = rows_running_at(end, running);
+        if (rows + running > capacity) break;
+        rows += running;
+      }
+      project_inputs(begin, end, active);
+      active = walk(begin, end, active);
+      begin = end;
+    }
+    if (job_.y != nullptr) zero_padding();
+  }
+
+ private:
+  // A row of this member -> row of the job; lengths fall with the row.
+  int64_t row_of(int64_t i) const {
+    const int64_t at = rows_apart_ ? team_.rank + i * team_.size : i;
+    return job_.order == nullptr ? at : job_.order[at];
+  }
+  int64_t length(int64_t i) const { return job_.lengths == nullptr ? job_.steps : job_.lengths[row_of(i)]; }
+  int64_t rows_running_at(int64_t step, int64_t most) const {
+    while (most > 0 && length(most - 1) <= step) --most;
+    return most;
+  }
+  int64_t time_of(int64_t i, int64_t step) const { return job_.reverse ? length(i) - 1 - step : step; }
+
+  void start() {
+    for (int64_t i = 0; i < share_.rows; ++i) {
+      const int64_t row = row_of(i);
+      const float* h0 = job_.h0 == nullptr ? nullptr : job_.h0 + row * spec_.hidden_size + unit_begin_;
+      float* h = scratch_.h[0] + i * stride_ + unit_begin_;
+      std::memset(h, 0, static_cast<size_t>((share_.block_end - share_.block_begin) * kLanes) * sizeof(float));
+      if (h0 != nullptr) kernels_.flush_copy({h0, 0, h, 0, 1, unit_count_});
+      if (length(i) == 0) emit_final(row, h0);
+    }
+    if (!rows_apart_) team_.sync();
+  }
+
+  void emit_final(int64_t row, const float* h) {
+    if (job_.h_n == nullptr) return;
+    float* out = job_.h_n + row * spec_.hidden_size + unit_begin_;
+    if (h == nullptr)
+      std::memset(out, 0, static_cast<size_t>(unit_count_) * sizeof(float));
+    else
+      std::memcpy(out, h, static_cast<size_t>(unit_count_) * sizeof(float));
+  }
+
+  // Gathers the rows that run at steps [begin, end) and multiplies them with the input panels.
+  void project_inputs(int64_t begin, int64_t end, int64_t active) {
+    const int64_t depth = job_.layer->input_size;
+    float* out = scratch_.x;
+    for (int64_t step = begin; step < end; ++step) {
+      active = rows_running_at(step, active);
+      if (job_.order == nullptr) {  // evenly spaced rows
+        const float* in = job_.x + time_of(0, step) * job_.x_step_stride + row_of(0) * job_.x_batch_stride;
+        const int64_t in_stride = (rows_apart_ ? team_.size : 1) * job_.x_batch_stride;
+        kernels_.flush_copy({in, in_stride, out, depth, active, depth});
+      } else {
+        for (int64_t i = 0; i < active; ++i)
+          kernels_.flush_copy({job_.x + time_of(i, step) * job_.x_step_stride + row_of(i) * job_.x_batch_stride, 0,
+                               out + i * depth, 0, 1, depth});
+      }
+      out += active * depth;
+    }
+    kernels_.project({scratch_.x, depth, (out - scratch_.x) / depth, depth, job_.layer->input_panels,
+                      job_.layer->input_bias, scratch_.gates, share_.block_begin, share_.block_end});
+  }
+
+  // The recurrence over steps [begin, end); returns how many rows still run.
+  int64_t walk(int64_t begin, int64_t end, int64_t active) {
+    const float* gates = scratch_.gates;
+    for (int64_t step = begin; step < end; ++step) {
+      active = rows_running_at(step, active);
+      const StepArgs args{gates,
+                          job_.layer->hidden_panels,
+                          job_.layer->hidden_bias,
+                          scratch_.h[step % 2],
+                          scratch_.h[1 - step % 2],
+                          scratch_.reset_h,
+                          scratch_.update,
+                          stride_,
+                          active,
+                          spec_.hidden_size,
+                          share_.block_begin,
+                          share_.block_end,
+                          job_.cell};
+      cell_step(kernels_, spec_.reset, args, [this] {
+        if (!rows_apart_) team_.sync();
+      });
+      for (int64_t i = 0; i < active; ++i) {
+        const float* h = args.h_next + i * stride_ + unit_begin_;
+        if (job_.y != nullptr)
+          std::memcpy(job_.y + time_of(i, step) * job_.y_step_stride + row_of(i) * job_.y_batch_stride + unit_begin_, h,
+                      static_cast<size_t>(unit_count_) * sizeof(float));
+        if (length(i) == step + 1) emit_final(row_of(i), h);
+      }
+      gates += active * (share_.block_end - share_.block_begin) * kPanelRow;
+      if (!rows_apart_) team_.sync();
+    }
+    return active;
+  }
+
+  void zero_padding() {
+    for (int64_t i = 0; i < share_.rows; ++i)
+      for (int64_t t = length(i); t < job_.steps; ++t)
+        std::memset(job_.y + t * job_.y_step_stride + row_of(i) * job_.y_batch_stride + unit_begin_, 0,
+                    static_cast<size_t>(unit_count_) * sizeof(float));
+  }
+
+  const LayerJob& job_;
+  const Team& team_;
+  const Spec& spec_;
+  const KernelTable& kernels_;
+  const Share share_;
+  const int64_t stride_;
+  const bool rows_apart_;  // each member has rows of its own and never waits
+  Scratch scratch_{};
+  int64_t unit_begin_ = 0;
+  int64_t unit_count_ = 0;
+};
+
+}  // namespace
+
+int useful_team(int64_t batch, int64_t blocks, int threads) {
+  if (batch <= 0) return 1;
+  if (by_rows(batch, threads)) return threads;
+  return static_cast<int>(std::min<int64_t>(threads, blocks));
+}
+
+size_t layer_scratch_size(const Spec& spec, int64_t steps, int64_t batch, int64_t input_size, int size) {
+  Arena counter;
+  place(counter, spec, steps, batch, input_size, Team{0, size, nullptr});
+  return counter.size();
+}
+
+void run_layer(const LayerJob& job, const Team& team, void* scratch) noexcept { Member(job, team, scratch).run(); }
+
+}  // namespace gruc

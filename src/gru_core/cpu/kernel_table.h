@@ -1,0 +1,89 @@
+// What a kernel object exports: plain argument structs and one table of function pointers per ISA.
+// Included by the per-ISA objects, so nothing here may have inline code or include a C++ library header.
+#pragma once
+#include <stddef.h>
+#include <stdint.h>
+
+#include "gru_core/gru_core.h"
+
+namespace gruc {
+
+// The packed layout, one for all ISAs: unit blocks of 16 hidden units, [block][k][gate r,z,n][16]. Units beyond H are
+// zero; k has no padding.
+constexpr int64_t kLanes = 16;
+constexpr int64_t kGates = 3;
+constexpr int64_t kPanelRow = kGates * kLanes;
+
+using Activation = gruc_activation;
+
+// What a step does after its products.
+struct Cell {
+  Activation gate;       // of r and z
+  Activation candidate;  // of n
+  float clip;            // infinity: none
+  bool take;             // update take instead of keep
+  bool plain;            // sigmoid, tanh, no clip: the path that everybody takes
+};
+
+// out[row][block][gate][16] = bias + sum over k of a[row][k] * panels[block][k][gate][16], k ascending, one fma each.
+struct ProjectArgs {
+  const float* a;  // [rows][a_stride], depth used
+  int64_t a_stride;
+  int64_t rows;
+  int64_t depth;
+  const float* panels;  // [block][depth][3][16]
+  const float* bias;    // [block][3][16]
+  float* out;           // [rows][block_end - block_begin][3][16]
+  int64_t block_begin;
+  int64_t block_end;
+};
+
+// One time step of one layer in one direction, units of blocks [block_begin, block_end).
+// step_after reads h of all units and writes h_next. With reset before the step has two halves: step_before_gates reads
+// h and writes reset_h = r * h and update = z; step_before_candidate reads reset_h of all units and writes h_next.
+struct StepArgs {
+  const float* gates_x;      // [rows][block_end - block_begin][3][16], as project left it
+  const float* panels;       // [block][depth][3][16]
+  const float* hidden_bias;  // [block][16], c_n of reset after; not read by reset before
+  const float* h;            // [rows][h_stride]
+  float* h_next;             // [rows][h_stride], all 16 lanes of a block are written
+  float* reset_h;            // [rows][h_stride]
+  float* update;             // [rows][h_stride]
+  int64_t h_stride;          // H rounded up to 16
+  int64_t rows;
+  int64_t depth;  // H
+  int64_t block_begin;
+  int64_t block_end;
+  const Cell* cell;
+};
+
+// out[i] = f(in[i]), count a multiple of 16.
+struct ActivateArgs {
+  Activation activation;
+  const float* in;
+  float* out;
+  int64_t count;
+};
+
+// out[row][i] = in[row][i], magnitudes of 2^-100 or less as zero.
+struct CopyArgs {
+  const float* in;
+  int64_t in_stride;
+  float* out;
+  int64_t out_stride;
+  int64_t rows;
+  int64_t count;
+};
+
+struct KernelTable {
+  const char* name;
+#define GRUC_KERNEL(name, Args) void (*name)(const Args&);
+#include "cpu/kernels.def"
+#undef GRUC_KERNEL
+};
+
+extern const KernelTable kernels_portable;
+extern const KernelTable kernels_avx2;
+extern const KernelTable kernels_avx512;
+
+}  // namespace gruc

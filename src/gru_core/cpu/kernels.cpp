@@ -1,0 +1,58 @@
+// The kernels of one ISA: compiled once per ISA, with the flags of cmake/isa.cmake. Exports one symbol, the table.
+// Everything else is in anonymous namespaces, and no C++ library header is included: inline code shared with the other
+// objects could be picked from here by the linker and crash CPUs without this ISA (numpy#25274, botan#5260).
+#include "cpu/kernel_table.h"
+
+#if defined(GRUC_KERNELS_AVX512)
+#include "cpu/simd/avx512.h"
+#define GRUC_TABLE kernels_avx512
+#elif defined(GRUC_KERNELS_AVX2)
+#include "cpu/simd/avx2.h"
+#define GRUC_TABLE kernels_avx2
+#elif defined(GRUC_KERNELS_PORTABLE)
+#include "cpu/simd/portable.h"
+#define GRUC_TABLE kernels_portable
+#else
+#error "cmake/isa.cmake defines which ISA this object is for"
+#endif
+
+#include "cpu/kernels/gates.h"
+
+namespace {
+
+using namespace gruc;
+
+void project(const ProjectArgs& p) { sweep(Project{p}, p.rows, p.block_begin, p.block_end); }
+
+template <template <bool> class Step>
+void step(const StepArgs& p) {
+  if (p.cell->plain)
+    sweep(Step<true>{p}, p.rows, p.block_begin, p.block_end);
+  else
+    sweep(Step<false>{p}, p.rows, p.block_begin, p.block_end);
+}
+
+void step_after(const StepArgs& p) { step<StepAfter>(p); }
+void step_before_gates(const StepArgs& p) { step<StepBeforeGates>(p); }
+void step_before_candidate(const StepArgs& p) { step<StepBeforeCandidate>(p); }
+
+void activate(const ActivateArgs& p) {
+  for (int64_t i = 0; i < p.count; i += kLanes) store(p.out + i, apply(p.activation, load(p.in + i)));
+}
+
+void flush_copy(const CopyArgs& p) {
+  for (int64_t row = 0; row < p.rows; ++row) {
+    const float* in = p.in + row * p.in_stride;
+    float* out = p.out + row * p.out_stride;
+    for (int64_t i = 0; i < p.count; ++i) out[i] = __builtin_fabsf(in[i]) <= kTiny ? 0.0f : in[i];
+  }
+}
+
+}  // namespace
+
+const gruc::KernelTable gruc::GRUC_TABLE = {
+    kIsaName,
+#define GRUC_KERNEL(name, Args) name,
+#include "cpu/kernels.def"
+#undef GRUC_KERNEL
+};

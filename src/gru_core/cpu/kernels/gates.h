@@ -1,0 +1,135 @@
+// One time step: the hidden product in registers, then gates, candidate and blend on the same registers.
+// The equations are those of Cho et al. 2014 (arXiv 1406.1078) and its variants; gru_core.h names them.
+// Must not include anything but gemm.h and activations.h.
+#pragma once
+#include "cpu/kernels/activations.h"
+#include "cpu/kernels/gemm.h"
+
+namespace {
+
+using gruc::Cell;
+using gruc::StepArgs;
+
+// States this small count as zero. Decaying states would otherwise end as denormals, and a state times a weight in one:
+// each such operation costs about 150 cycles on x86. 2^-100 leaves 26 binary orders for the weights.
+constexpr float kTiny = 7.88860905e-31f;
+inline V flush(V h) { return select_le(abs(h), set1(kTiny), set1(0.0f), h); }
+
+// kPlain: sigmoid, tanh, no clip.
+template <bool kPlain>
+struct Epilogue {
+  const Cell& cell;
+
+  V clip(V x) const { return max(set1(-cell.clip), min(set1(cell.clip), x)); }  // NaN passes
+  V gate(V x) const {
+    if constexpr (kPlain) return sigmoid(x);
+    return apply(cell.gate, clip(x));
+  }
+  V candidate(V x) const {
+    if constexpr (kPlain) return tanh(x);
+    return apply(cell.candidate, clip(x));
+  }
+  // keep: z h + (1 - z) n = z (h - n) + n;  take: (1 - z) h + z n = z (n - h) + h
+  V blend(V z, V h, V n) const { return flush(cell.take ? fma(z, sub(n, h), h) : fma(z, sub(h, n), n)); }
+};
+
+// Where the tiles of a step find their data.
+struct StepView {
+  const StepArgs& p;
+
+  int64_t block_stride() const { return p.depth * kPanelRow; }
+  int64_t gates_stride() const { return (p.block_end - p.block_begin) * kPanelRow; }
+  const float* gates(int64_t row, int64_t block) const {
+    return p.gates_x + row * gates_stride() + (block - p.block_begin) * kPanelRow;
+  }
+  int64_t unit(int64_t row, int64_t block) const { return row * p.h_stride + block * kLanes; }
+};
+
+// Reset after. r and z go on from the input's sums; n has a sum of its own, since r scales it.
+template <bool kPlain>
+struct StepAfter {
+  const StepArgs& p;
+
+  template <int R, int N>
+  __attribute__((noinline)) void tile(int64_t row, int64_t block) const {
+    const StepView at{p};
+    const Epilogue<kPlain> cell{*p.cell};
+    V acc[R][N][3];
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r)
+#pragma GCC unroll 8
+      for (int n = 0; n < N; ++n) {
+        acc[r][n][0] = load(at.gates(row + r, block + n));
+        acc[r][n][1] = load(at.gates(row + r, block + n) + kLanes);
+        acc[r][n][2] = load(p.hidden_bias + (block + n) * kLanes);
+      }
+    accumulate<0>(acc, p.h + row * p.h_stride, p.h_stride, p.panels + block * at.block_stride(), at.block_stride(),
+                  p.depth);
+    const Sums<R, N, 3> sums(acc);
+    for (int r = 0; r < R; ++r)
+      for (int n = 0; n < N; ++n) {
+        const V reset = cell.gate(sums.get(r, n, 0));
+        const V update = cell.gate(sums.get(r, n, 1));
+        const V input = load(at.gates(row + r, block + n) + 2 * kLanes);
+        const V candidate = cell.candidate(fma(reset, sums.get(r, n, 2), input));
+        const int64_t unit = at.unit(row + r, block + n);
+        store(p.h_next + unit, cell.blend(update, load(p.h + unit), candidate));
+      }
+  }
+};
+
+// Reset before, first half: r * h and z.
+template <bool kPlain>
+struct StepBeforeGates {
+  const StepArgs& p;
+
+  template <int R, int N>
+  __attribute__((noinline)) void tile(int64_t row, int64_t block) const {
+    const StepView at{p};
+    const Epilogue<kPlain> cell{*p.cell};
+    V acc[R][N][2];
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r)
+#pragma GCC unroll 8
+      for (int n = 0; n < N; ++n) {
+        acc[r][n][0] = load(at.gates(row + r, block + n));
+        acc[r][n][1] = load(at.gates(row + r, block + n) + kLanes);
+      }
+    accumulate<0>(acc, p.h + row * p.h_stride, p.h_stride, p.panels + block * at.block_stride(), at.block_stride(),
+                  p.depth);
+    const Sums<R, N, 2> sums(acc);
+    for (int r = 0; r < R; ++r)
+      for (int n = 0; n < N; ++n) {
+        const int64_t unit = at.unit(row + r, block + n);
+        store(p.reset_h + unit, flush(mul(cell.gate(sums.get(r, n, 0)), load(p.h + unit))));
+        store(p.update + unit, cell.gate(sums.get(r, n, 1)));
+      }
+  }
+};
+
+// Reset before, second half: the candidate from r * h, and the blend.
+template <bool kPlain>
+struct StepBeforeCandidate {
+  const StepArgs& p;
+
+  template <int R, int N>
+  __attribute__((noinline)) void tile(int64_t row, int64_t block) const {
+    const StepView at{p};
+    const Epilogue<kPlain> cell{*p.cell};
+    V acc[R][N][1];
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r)
+#pragma GCC unroll 8
+      for (int n = 0; n < N; ++n) acc[r][n][0] = load(at.gates(row + r, block + n) + 2 * kLanes);
+    accumulate<2>(acc, p.reset_h + row * p.h_stride, p.h_stride, p.panels + block * at.block_stride(),
+                  at.block_stride(), p.depth);
+    const Sums<R, N, 1> sums(acc);
+    for (int r = 0; r < R; ++r)
+      for (int n = 0; n < N; ++n) {
+        const int64_t unit = at.unit(row + r, block + n);
+        store(p.h_next + unit, cell.blend(load(p.update + unit), load(p.h + unit), cell.candidate(sums.get(r, n, 0))));
+      }
+  }
+};
+
+}  // namespace

@@ -1,0 +1,68 @@
+// The vector operations in AVX2 + FMA: 16 lanes in two registers. See portable.h for what each must do.
+// The only room, with its siblings, that knows an ISA. Must not include C++ library headers.
+#pragma once
+#include <immintrin.h>
+#include <stdint.h>
+
+namespace {
+
+constexpr const char* kIsaName = "avx2";
+// 2 rows x 3 gates x 2 registers = 12 of 16; the rest holds one weight vector and two broadcasts.
+constexpr int kMaxRows = 2;
+constexpr int kMaxAccumulatorRows = 2;
+
+struct V {
+  __m256 lo, hi;
+};
+struct Index {
+  __m256i lo, hi;
+};
+
+inline V load(const float* p) { return {_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)}; }
+inline void store(float* p, V a) {
+  _mm256_storeu_ps(p, a.lo);
+  _mm256_storeu_ps(p + 8, a.hi);
+}
+inline V set1(float x) {
+  const __m256 v = _mm256_set1_ps(x);
+  return {v, v};
+}
+inline V fma(V a, V b, V c) { return {_mm256_fmadd_ps(a.lo, b.lo, c.lo), _mm256_fmadd_ps(a.hi, b.hi, c.hi)}; }
+inline V add(V a, V b) { return {_mm256_add_ps(a.lo, b.lo), _mm256_add_ps(a.hi, b.hi)}; }
+inline V sub(V a, V b) { return {_mm256_sub_ps(a.lo, b.lo), _mm256_sub_ps(a.hi, b.hi)}; }
+inline V mul(V a, V b) { return {_mm256_mul_ps(a.lo, b.lo), _mm256_mul_ps(a.hi, b.hi)}; }
+inline V div(V a, V b) { return {_mm256_div_ps(a.lo, b.lo), _mm256_div_ps(a.hi, b.hi)}; }
+inline V min(V a, V b) { return {_mm256_min_ps(a.lo, b.lo), _mm256_min_ps(a.hi, b.hi)}; }
+inline V max(V a, V b) { return {_mm256_max_ps(a.lo, b.lo), _mm256_max_ps(a.hi, b.hi)}; }
+inline V select_le(V a, V b, V x, V y) {
+  return {_mm256_blendv_ps(y.lo, x.lo, _mm256_cmp_ps(a.lo, b.lo, _CMP_LE_OQ)),
+          _mm256_blendv_ps(y.hi, x.hi, _mm256_cmp_ps(a.hi, b.hi, _CMP_LE_OQ))};
+}
+inline V abs(V a) {
+  const __m256 sign = _mm256_set1_ps(-0.0f);
+  return {_mm256_andnot_ps(sign, a.lo), _mm256_andnot_ps(sign, a.hi)};
+}
+inline V with_sign(V magnitude, V sign) {
+  const __m256 mask = _mm256_set1_ps(-0.0f);
+  return {_mm256_or_ps(magnitude.lo, _mm256_and_ps(sign.lo, mask)),
+          _mm256_or_ps(magnitude.hi, _mm256_and_ps(sign.hi, mask))};
+}
+inline __m256 exp2_of_shifted(__m256 m) {
+  const __m256i n = _mm256_slli_epi32(_mm256_castps_si256(m), 23);
+  return _mm256_castsi256_ps(_mm256_add_epi32(n, _mm256_set1_epi32(0x3f800000)));
+}
+inline V exp2_of_shifted(V m) { return {exp2_of_shifted(m.lo), exp2_of_shifted(m.hi)}; }
+inline __m256i table_index(__m256 a, float top) {
+  const __m256i capped = _mm256_min_epu32(_mm256_castps_si256(a), _mm256_castps_si256(_mm256_set1_ps(top)));
+  return _mm256_srli_epi32(capped, 21);
+}
+inline Index table_index(V a, float top) { return {table_index(a.lo, top), table_index(a.hi, top)}; }
+// vpermps picks among 8 by the low three bits; bit 3, moved to the sign, picks the half of the table.
+inline __m256 lookup(const float* table, __m256i n) {
+  const __m256 low = _mm256_permutevar8x32_ps(_mm256_loadu_ps(table), n);
+  const __m256 high = _mm256_permutevar8x32_ps(_mm256_loadu_ps(table + 8), n);
+  return _mm256_blendv_ps(low, high, _mm256_castsi256_ps(_mm256_slli_epi32(n, 28)));
+}
+inline V lookup(const float* table, Index n) { return {lookup(table, n.lo), lookup(table, n.hi)}; }
+
+}  // namespace

@@ -1,0 +1,191 @@
+// See forward.h.
+#include "forward.h"
+
+#include <algorithm>
+#include <memory>
+#include <string>
+
+#include "arena.h"
+#include "backend.h"
+#include "parallel.h"
+#include "status.h"
+
+namespace gruc {
+namespace {
+
+// How the threads of a call are cut: independent directions first, then rows or units within a direction.
+struct Plan {
+  int teams;  // directions computed at the same time
+  int members[2];
+  int threads() const { return members[0] + (teams == 2 ? members[1] : 0); }
+};
+
+Plan make_plan(const Spec& spec, int64_t batch, int threads) {
+  const int64_t blocks = block_count(spec);
+  if (directions(spec) == 2 && threads >= 2)
+    return {2, {useful_team(batch, blocks, (threads + 1) / 2), useful_team(batch, blocks, threads / 2)}};
+  return {1, {useful_team(batch, blocks, threads), 0}};
+}
+
+struct Workspace {
+  int64_t* order;         // [B]
+  float* between[2];      // outputs of a layer, [T, B, D*H]; the next layer's input
+  std::byte* scratch[2];  // by team
+};
+
+Workspace place(Arena& arena, const Spec& spec, const gruc_sequence& s, const Plan& plan) {
+  Workspace w{};
+  if (s.lengths != nullptr) w.order = arena.take<int64_t>(s.batch);
+  const auto rows = checked_product(static_cast<size_t>(s.steps), static_cast<size_t>(s.batch));
+  const auto width = static_cast<size_t>(directions(spec) * spec.hidden_size);
+  for (int32_t i = 0; i < std::min(2, spec.num_layers - 1); ++i)
+    w.between[i] = arena.take<float>(static_cast<int64_t>(checked_product(rows, width)));
+  const int64_t input_size =
+      spec.num_layers == 1 ? spec.input_size : std::max(spec.input_size, layer_input_size(spec, 1));
+  for (int team = 0; team < plan.teams; ++team)
+    w.scratch[team] = arena.take<std::byte>(
+        static_cast<int64_t>(layer_scratch_size(spec, s.steps, s.batch, input_size, plan.members[team])));
+  return w;
+}
+
+void check_at_least(const char* field, int64_t value, int64_t low) {
+  if (value < low)
+    fail_argument(std::string("sequence.") + field + ": expected " + std::to_string(low) + " or more, got " +
+                  std::to_string(value));
+}
+
+void check(const gruc_sequence& s) {
+  if (s.struct_size != sizeof(gruc_sequence))
+    fail_argument("sequence.struct_size: expected " + std::to_string(sizeof(gruc_sequence)) + ", got " +
+                  std::to_string(s.struct_size) + "; fill it with gruc_sequence_init");
+  check_at_least("steps", s.steps, 0);
+  check_at_least("batch", s.batch, 0);
+  check_at_least("threads", s.threads, 1);
+  if (s.steps > 0 && s.batch > 0 && s.x == nullptr) fail_argument("sequence.x: expected an array, got NULL");
+  for (int64_t b = 0; s.lengths != nullptr && b < s.batch; ++b)
+    if (s.lengths[b] < 0 || s.lengths[b] > s.steps)
+      fail_argument("sequence.lengths[" + std::to_string(b) + "]: expected 0 to " + std::to_string(s.steps) + ", got " +
+                    std::to_string(s.lengths[b]));
+}
+
+// What the threads of one call share.
+struct Call {
+  const gruc_weights* weights;
+  const gruc_sequence* s;
+  Workspace workspace;
+  Plan plan;
+  Barrier barrier[2];  // by team
+  Barrier between_layers;
+
+  LayerJob job(int32_t layer, int64_t direction) const {
+    const Spec& spec = weights->spec;
+    const int64_t width = directions(spec) * spec.hidden_size;
+    const int64_t states = (layer * directions(spec) + direction) * s->batch * spec.hidden_size;
+    LayerJob job{};
+    job.weights = weights;
+    job.layer = &weights->layer(layer, direction);
+    job.cell = &weights->cells[direction];
+    job.reverse = direction == 1 || spec.direction == GRUC_REVERSE;
+    job.steps = s->steps;
+    job.batch = s->batch;
+    job.lengths = s->lengths;
+    job.order = workspace.order;
+    if (layer == 0) {
+      job.x = s->x;
+      job.x_step_stride = s->x_step_stride;
+      job.x_batch_stride = s->x_batch_stride;
+    } else {
+      job.x = workspace.between[(layer - 1) % 2];
+      job.x_step_stride = s->batch * width;
+      job.x_batch_stride = width;
+    }
+    if (layer == spec.num_layers - 1) {
+      job.y = s->y == nullptr ? nullptr : s->y + direction * spec.hidden_size;
+      job.y_step_stride = s->y_step_stride;
+      job.y_batch_stride = s->y_batch_stride;
+    } else {
+      job.y = workspace.between[layer % 2] + direction * spec.hidden_size;
+      job.y_step_stride = s->batch * width;
+      job.y_batch_stride = width;
+    }
+    job.h0 = s->h0 == nullptr ? nullptr : s->h0 + states;
+    job.h_n = s->h_n == nullptr ? nullptr : s->h_n + states;
+    return job;
+  }
+
+  void run(int rank, int size) {
+    // One thread: either asked for, or all that the OpenMP runtime gave. It walks the directions one after another, in
+    // the scratch of team 0 and what follows it: forward_workspace took care that this is enough.
+    const bool alone = size == 1;
+    const int team = !alone && rank >= plan.members[0] ? 1 : 0;
+    const Team place{alone ? 0 : rank - team * plan.members[0], alone ? 1 : plan.members[team], &barrier[team]};
+    const bool apart = !alone && plan.teams == 2;
+    for (int32_t layer = 0; layer < weights->spec.num_layers; ++layer) {
+      for (int64_t direction = apart ? team : 0; direction < (apart ? team + 1 : directions(weights->spec));
+           ++direction) {
+        run_layer(job(layer, direction), place, workspace.scratch[team]);
+        place.sync();  // the scratch is free again
+      }
+      if (apart) between_layers.wait(size);
+    }
+  }
+};
+
+void sort_by_length(const int64_t* lengths, int64_t batch, int64_t* order) {
+  for (int64_t b = 0; b < batch; ++b) order[b] = b;
+  std::sort(order, order + batch,
+            [=](int64_t a, int64_t b) { return lengths[a] != lengths[b] ? lengths[a] > lengths[b] : a < b; });
+}
+
+Plan plan_of(const gruc_weights& weights, const gruc_sequence& s) {
+  return make_plan(weights.spec, s.batch, std::min(s.threads, max_threads()));
+}
+
+}  // namespace
+
+gruc_sequence default_sequence(const gruc_weights& weights, int64_t steps, int64_t batch) {
+  const int64_t width = directions(weights.spec) * weights.spec.hidden_size;
+  gruc_sequence s{};
+  s.struct_size = sizeof(gruc_sequence);
+  s.threads = 1;
+  s.steps = steps;
+  s.batch = batch;
+  s.x_batch_stride = weights.spec.input_size;
+  s.x_step_stride = batch * weights.spec.input_size;
+  s.y_batch_stride = width;
+  s.y_step_stride = batch * width;
+  return s;
+}
+
+size_t forward_workspace(const gruc_weights& weights, const gruc_sequence& s) {
+  check(s);
+  const Plan plan = plan_of(weights, s);
+  Arena counter, alone;
+  place(counter, weights.spec, s, plan);
+  place(alone, weights.spec, s, {1, {1, 0}});  // where the OpenMP runtime gives one thread
+  return std::max(counter.size(), alone.size());
+}
+
+void forward(const gruc_weights& weights, const gruc_sequence& s) {
+  const size_t size = forward_workspace(weights, s);
+  if (s.workspace != nullptr && s.workspace_size < size)
+    fail_argument("sequence.workspace_size: expected " + std::to_string(size) + " bytes or more, got " +
+                  std::to_string(s.workspace_size));
+  if (reinterpret_cast<uintptr_t>(s.workspace) % kAlignment != 0)
+    fail_argument("sequence.workspace: expected memory aligned to 64 bytes");
+  if (s.batch == 0) return;
+  std::unique_ptr<void, Release> own(s.workspace == nullptr ? allocate(size) : nullptr);
+
+  Call call{};
+  call.weights = &weights;
+  call.s = &s;
+  call.plan = plan_of(weights, s);
+  void* base = s.workspace == nullptr ? own.get() : s.workspace;
+  Arena arena(base);
+  call.workspace = place(arena, weights.spec, s, call.plan);
+  if (s.lengths != nullptr) sort_by_length(s.lengths, s.batch, call.workspace.order);
+  run_parallel(
+      call.plan.threads(), [](void* c, int rank, int threads) { static_cast<Call*>(c)->run(rank, threads); }, &call);
+}
+
+}  // namespace gruc

@@ -1,0 +1,26 @@
+// A stream: hidden states and all scratch of a step, sized once, in one block that the caller may own.
+// Must not include sequences or threads: a step is single-threaded.
+#pragma once
+#include "weights.h"
+
+namespace gruc {
+
+size_t state_size(const gruc_weights& weights, int64_t batch);
+// In `memory` of state_size bytes, 64-byte aligned; zeroed states.
+gruc_state* init_state(const gruc_weights& weights, int64_t batch, void* memory);
+void get_state(const gruc_state& state, float* h) noexcept;       // [L, B, H]
+void set_state(gruc_state& state, const float* h) noexcept;       // nullptr: zeros
+void step(gruc_state& state, const float* x, float* y) noexcept;  // x [B, I], y [B, H]
+
+}  // namespace gruc
+
+struct gruc_state {
+  const gruc_weights* weights;
+  int64_t batch;
+  int64_t current;  // which of h[2] holds the states; the other takes the next ones
+  float* h[2];      // [L][B][padded H]
+  float* x;         // [B][I], tiny inputs flushed
+  float* gates;     // [B][block][3][16]
+  float* reset_h;   // [B][padded H], reset before only
+  float* update;    // [B][padded H], reset before only
+};
