@@ -135,7 +135,7 @@ class GRU:
 
     @classmethod
     def from_torch(cls, source: Any, *, prefix: str = "", batch_first: bool | None = None) -> Self:
-        """A `torch.nn.GRU`, `torch.nn.GRUCell`, or a state_dict of one; see `gru_c.importers.torch.load_torch`."""
+        """A `torch.nn.GRU`, `torch.nn.GRUCell`, or a state_dict of one; see `importers.torch.load_torch`."""
         from gru_c.importers.torch import load_torch
 
         spec, params, defaults = load_torch(source, prefix=prefix, batch_first=batch_first)
@@ -143,7 +143,7 @@ class GRU:
 
     @classmethod
     def from_keras(cls, layer: Any) -> Self:
-        """A built Keras 3 `GRU` layer or `GRUCell`; see `gru_c.importers.keras.load_keras`."""
+        """A built Keras 3 `GRU`, `GRUCell`, `RNN(GRUCell)`, `Bidirectional(GRU)`; see `importers.keras.load_keras`."""
         from gru_c.importers.keras import load_keras
 
         spec, params, defaults = load_keras(layer)
@@ -151,7 +151,7 @@ class GRU:
 
     @classmethod
     def from_onnx(cls, model: Any, node: str | None = None) -> Self:
-        """A GRU node of an ONNX model (path, bytes or ModelProto); see `gru_c.importers.onnx.load_onnx`."""
+        """A GRU node of an ONNX model (path, bytes or ModelProto); see `importers.onnx.load_onnx`."""
         from gru_c.importers.onnx import load_onnx
 
         spec, params, defaults = load_onnx(model, node=node)

@@ -82,8 +82,9 @@ def load_model(path: str | os.PathLike[str]) -> tuple[GRUSpec, dict[str, Any], d
     if metadata.get("version") != FORMAT_VERSION:
         raise ValueError(f"{where}format version {metadata.get('version')!r}; this gru_c reads {FORMAT_VERSION!r}")
     try:
-        fields = json.loads(metadata["spec"])
-        spec = GRUSpec(**{name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()})
+        fields: dict[str, Any] = json.loads(metadata["spec"])
+        values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()}
+        spec = GRUSpec(**values)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"{where}its spec is damaged: {error}") from None
     defaults = {name: tensors.pop(name) for name in _DEFAULTS if name in tensors}

@@ -1,0 +1,122 @@
+"""save and load: everything comes back, and a damaged file is a clear error."""
+
+from __future__ import annotations
+
+import builtins
+import json
+import pathlib
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from gru_c import GRU, GRUSpec
+from strategies import Case, cases, random_params
+
+safetensors = pytest.importorskip("safetensors.numpy", reason="safetensors is not installed (gru-c[safetensors])")
+
+
+@settings(max_examples=60, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(case=cases())
+def test_round_trip(tmp_path_factory: pytest.TempPathFactory, case: Case) -> None:
+    params, x, h0, lengths = case.data()
+    path = tmp_path_factory.mktemp("model") / "m.safetensors"
+    gru = GRU(case.spec, params, h0=h0, lengths=lengths)
+    gru.save(path)
+    twin = GRU.load(path)
+    assert twin.spec == gru.spec
+    for name, value in gru.params.items():
+        assert np.array_equal(twin.params[name], value)
+    for a, b in zip(gru(x), twin(x), strict=True):
+        assert np.array_equal(a, b, equal_nan=True)
+
+
+@pytest.fixture
+def model(tmp_path: pathlib.Path) -> pathlib.Path:
+    spec = GRUSpec(3, 5)
+    path = tmp_path / "model.safetensors"
+    GRU(spec, random_params(spec, np.random.default_rng(0))).save(path)
+    return path
+
+
+def test_the_file_is_plain_safetensors(model: pathlib.Path) -> None:
+    with safetensors.safe_open(model, framework="numpy") as file:
+        assert set(file.keys()) == set(GRUSpec(3, 5).parameter_shapes())
+        assert json.loads(file.metadata()["spec"])["hidden_size"] == 5
+    assert [p.name for p in model.parent.iterdir()] == [model.name]  # nothing left behind
+
+
+def test_missing_file_and_folder(tmp_path: pathlib.Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        GRU.load(tmp_path / "none.safetensors")
+    with pytest.raises(IsADirectoryError):
+        GRU.load(tmp_path)
+    spec = GRUSpec(3, 5)
+    with pytest.raises(FileNotFoundError):
+        GRU(spec, random_params(spec, np.random.default_rng(0))).save(tmp_path / "none" / "model.safetensors")
+
+
+def test_truncated_and_corrupted_files(model: pathlib.Path) -> None:
+    whole = model.read_bytes()
+    rng = np.random.default_rng(0)
+    for size in (0, 1, 7, 8, 9, 100, len(whole) // 2, len(whole) - 1):
+        model.write_bytes(whole[:size])
+        with pytest.raises(ValueError, match=r"model\.safetensors: "):
+            GRU.load(model)
+    model.write_bytes(whole + b"x")
+    with pytest.raises(ValueError, match=r"model\.safetensors: "):
+        GRU.load(model)
+    header = int.from_bytes(whole[:8], "little")
+    for _ in range(300):  # a byte of the header changed: an error or a network, never anything else
+        at, byte = int(rng.integers(0, 8 + header)), int(rng.integers(0, 256))
+        model.write_bytes(whole[:at] + bytes([byte]) + whole[at + 1 :])
+        try:
+            GRU.load(model)
+        except (ValueError, TypeError) as error:
+            assert str(error)  # noqa: PT017
+
+
+def rewrite(path: pathlib.Path, tensors: dict[str, Any] | None = None, **metadata: str | None) -> None:
+    with safetensors.safe_open(path, framework="numpy") as file:
+        old = file.metadata()
+        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    old = {k: v for k, v in (old | metadata).items() if v is not None}
+    arrays = {k: v for k, v in (arrays | (tensors or {})).items() if v is not None}
+    safetensors.save_file(arrays, path, metadata=old)
+
+
+@pytest.mark.parametrize(
+    ("tensors", "metadata", "words"),
+    [
+        ({}, {"format": None}, "not a model of gru_c"),
+        ({}, {"format": "pt"}, "not a model of gru_c"),
+        ({}, {"version": "2"}, "format version '2'; this gru_c reads '1'"),
+        ({}, {"spec": None}, "its spec is damaged"),
+        ({}, {"spec": "{"}, "its spec is damaged"),
+        ({}, {"spec": "[]"}, "its spec is damaged"),
+        ({}, {"spec": '{"input_size": 3, "hidden_size": 0}'}, "its spec is damaged: hidden_size"),
+        ({}, {"spec": '{"input_size": 3, "hidden_size": 5, "colour": 1}'}, "its spec is damaged"),
+        ({}, {"spec": '{"input_size": 3, "hidden_size": 6}'}, "weight_ih_l0: expected shape"),
+        ({"weight_hh_l0": None}, {}, "params: missing weight_hh_l0"),
+        ({"head.weight": np.zeros(2, np.float32)}, {}, "params: unknown head.weight"),
+        ({"bias_ih_l0": np.zeros(15, np.float16)}, {}, "bias_ih_l0: expected float32, got float16"),
+    ],
+)
+def test_wrong_contents(model: pathlib.Path, tensors: Any, metadata: Any, words: str) -> None:
+    rewrite(model, tensors, **metadata)
+    with pytest.raises(ValueError, match=words):
+        GRU.load(model)
+
+
+def test_without_safetensors(model: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = builtins.__import__
+
+    def refuse(name: str, *args: Any, **kwargs: Any) -> Any:
+        if name.startswith("safetensors"):
+            raise ImportError(name)
+        return real(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", refuse)
+    with pytest.raises(ImportError, match=r"pip install gru-c\[safetensors\]"):
+        GRU.load(model)
