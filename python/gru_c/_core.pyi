@@ -29,7 +29,6 @@ class Weights:
     ) -> None: ...
     def forward(
         self,
-        *,
         x: _Floats,
         h0: _Floats | None,
         lengths: npt.NDArray[np.int64] | None,
@@ -37,6 +36,7 @@ class Weights:
         h_n: _Floats,
         batch_first: bool,
         threads: int,
+        /,
     ) -> None: ...
     @property
     def isa(self) -> str: ...

@@ -17,6 +17,9 @@ def as_float32(name: str, value: npt.ArrayLike) -> Floats:
         TypeError: `value` does not hold real numbers.
         ValueError: it has no regular shape.
     """
+    # The usual case first: np.require alone takes longer than a short sequence.
+    if type(value) is np.ndarray and value.dtype == np.float32 and value.flags.c_contiguous and value.flags.aligned:
+        return value
     try:
         array = np.asarray(value)
     except ValueError as error:

@@ -240,7 +240,7 @@ class GRU:
             wanted = f"[B, T, {spec.input_size}]" if spec.batch_first else f"[T, B, {spec.input_size}]"
             raise ValueError(f"x: expected shape {wanted} or [T, {spec.input_size}], got {x.shape}")
         batch_axis = 0 if spec.batch_first else 1
-        frames = x if batched else np.expand_dims(x, batch_axis)
+        frames = x if batched else x[None] if spec.batch_first else x[:, None]
         batch, steps = frames.shape[batch_axis], frames.shape[1 - batch_axis]
         rows = spec.num_layers * spec.num_directions
 
@@ -261,15 +261,8 @@ class GRU:
         width = spec.num_directions * spec.hidden_size
         y = checked_out(out, (*x.shape[:-1], width), {"x": x, "h0": states})
         h_n = np.empty((rows, batch, spec.hidden_size), dtype=np.float32)
-        self._weights.forward(
-            x=frames,
-            h0=states,
-            lengths=counts,
-            y=y.reshape((*frames.shape[:-1], width)),
-            h_n=h_n,
-            batch_first=spec.batch_first,
-            threads=as_threads(threads),
-        )
+        shaped = y if batched else y.reshape((*frames.shape[:-1], width))
+        self._weights.forward(frames, states, counts, shaped, h_n, spec.batch_first, as_threads(threads))
         return y, h_n if batched else h_n[:, 0]
 
     def _own_h0(self, batch: int) -> Floats:

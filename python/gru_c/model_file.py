@@ -5,21 +5,21 @@ Must not import a framework; safetensors is an extra, imported here alone.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import os
-import tempfile
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from gru_c.arrays import Floats
+from gru_c.files import replaced
 from gru_c.spec import GRUSpec
 
-FORMAT = "gru_c"
-FORMAT_VERSION = "1"
+# One metadata key with one JSON text: safetensors writes several keys in random order, and a model saved twice should
+# be the same bytes.
+KEY = "gru_c"
+FORMAT_VERSION = 1
 _DEFAULTS = ("h0", "lengths")
 
 
@@ -39,25 +39,14 @@ def save_model(
     h0: Floats | None,
     lengths: np.ndarray[Any, np.dtype[np.int64]] | None,
 ) -> None:
-    """Writes the file beside its place and moves it there, so that a reader sees all of it or nothing."""
+    """Writes the file; a reader sees all of it or nothing."""
     safetensors = _safetensors()
     tensors: dict[str, Any] = dict(params)
     tensors.update({name: value for name, value in zip(_DEFAULTS, (h0, lengths), strict=True) if value is not None})
-    metadata = {"format": FORMAT, "version": FORMAT_VERSION, "spec": json.dumps(dataclasses.asdict(spec))}
-    data = safetensors.numpy.save(tensors, metadata=metadata)
-    path = Path(path)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(temporary, 0o666 & ~mask)
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
+    about = {"version": FORMAT_VERSION, "spec": dataclasses.asdict(spec)}
+    data = safetensors.numpy.save(tensors, metadata={KEY: json.dumps(about)})
+    with replaced(path) as file:
+        file.write(data)
 
 
 def load_model(path: str | os.PathLike[str]) -> tuple[GRUSpec, dict[str, Any], dict[str, Any]]:
@@ -77,15 +66,19 @@ def load_model(path: str | os.PathLike[str]) -> tuple[GRUSpec, dict[str, Any], d
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
     except safetensors.SafetensorError as error:
         raise ValueError(f"{where}not a safetensors file, or damaged: {error}") from None
-    if metadata.get("format") != FORMAT:
-        raise ValueError(f"{where}not a model of gru_c: its metadata has no format={FORMAT!r}")
-    if metadata.get("version") != FORMAT_VERSION:
-        raise ValueError(f"{where}format version {metadata.get('version')!r}; this gru_c reads {FORMAT_VERSION!r}")
+    if KEY not in metadata:
+        raise ValueError(f"{where}not a model of gru_c: its metadata has no {KEY!r}")
     try:
-        fields: dict[str, Any] = json.loads(metadata["spec"])
-        values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()}
-        spec = GRUSpec(**values)
+        about: dict[str, Any] = json.loads(metadata[KEY])
+        version = about["version"]
+        fields: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in about["spec"].items()}
     except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise ValueError(f"{where}its metadata is damaged: {error!r}") from None
+    if version != FORMAT_VERSION:
+        raise ValueError(f"{where}format version {version!r}; this gru_c reads {FORMAT_VERSION}")
+    try:
+        spec = GRUSpec(**fields)
+    except (TypeError, ValueError) as error:
         raise ValueError(f"{where}its spec is damaged: {error}") from None
     defaults = {name: tensors.pop(name) for name in _DEFAULTS if name in tensors}
     for name, tensor in tensors.items():

@@ -138,7 +138,8 @@ void sort_by_length(const int64_t* lengths, int64_t batch, int64_t* order) {
 }
 
 Plan plan_of(const gruc_weights& weights, const gruc_sequence& s) {
-  return make_plan(weights.spec, s.batch, std::min(s.threads, max_threads()));
+  // max_threads asks the operating system; one thread, the default, needs no answer.
+  return make_plan(weights.spec, s.batch, s.threads == 1 ? 1 : std::min(s.threads, max_threads()));
 }
 
 }  // namespace

@@ -322,13 +322,16 @@ def test_node_chooses_among_several() -> None:
         load_onnx(gru_model(weights(3, 5)), node="X")
 
 
-def test_models_without_a_gru_are_refused() -> None:
+def test_models_without_a_gru_are_refused(tmp_path: Path) -> None:
     model = gru_model(weights(3, 5))
     model.graph.node[0].domain = "com.example"
     with pytest.raises(ValueError, match="no GRU node"):
         load_onnx(model)
     with pytest.raises(ValueError, match="no GRU node"):
         load_onnx(b"")
+    (tmp_path / "junk.onnx").write_bytes(b"not a model")
+    with pytest.raises(ValueError, match=r"junk\.onnx is no ONNX model"):
+        load_onnx(tmp_path / "junk.onnx")
     with pytest.raises(ValueError, match="11 bytes that are no ONNX model"):
         load_onnx(b"not a model")
     with pytest.raises(TypeError, match=r"model: expected a path, bytes or an onnx\.ModelProto, got int"):

@@ -43,8 +43,30 @@ def model(tmp_path: pathlib.Path) -> pathlib.Path:
 def test_the_file_is_plain_safetensors(model: pathlib.Path) -> None:
     with safetensors.safe_open(model, framework="numpy") as file:
         assert set(file.keys()) == set(GRUSpec(3, 5).parameter_shapes())
-        assert json.loads(file.metadata()["spec"])["hidden_size"] == 5
+        assert list(file.metadata()) == ["gru_c"]
+        assert json.loads(file.metadata()["gru_c"])["spec"]["hidden_size"] == 5
     assert [p.name for p in model.parent.iterdir()] == [model.name]  # nothing left behind
+
+
+def test_other_safetensors_files_are_refused(tmp_path: pathlib.Path) -> None:
+    safetensors.save_file({"weight": np.zeros(3, np.float32)}, tmp_path / "other.safetensors")
+    with pytest.raises(ValueError, match="not a model of gru_c"):
+        GRU.load(tmp_path / "other.safetensors")
+
+
+def test_the_same_model_is_the_same_bytes(model: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    for i in range(10):
+        GRU.load(model).save(tmp_path / f"{i}.safetensors")
+        assert (tmp_path / f"{i}.safetensors").read_bytes() == model.read_bytes()
+
+
+def test_links_and_devices(model: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    link = tmp_path / "link.safetensors"
+    link.symlink_to(model)
+    GRU.load(model).save(link)
+    assert link.is_symlink()
+    with pytest.raises(OSError, match="not a regular file"):
+        GRU.load(model).save("/dev/null")
 
 
 def test_missing_file_and_folder(tmp_path: pathlib.Path) -> None:
@@ -77,34 +99,33 @@ def test_truncated_and_corrupted_files(model: pathlib.Path) -> None:
             assert str(error)  # noqa: PT017
 
 
-def rewrite(path: pathlib.Path, tensors: dict[str, Any] | None = None, **metadata: str | None) -> None:
+def rewrite(path: pathlib.Path, tensors: dict[str, Any], metadata: dict[str, str]) -> None:
     with safetensors.safe_open(path, framework="numpy") as file:
-        old = file.metadata()
         arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    old = {k: v for k, v in (old | metadata).items() if v is not None}
-    arrays = {k: v for k, v in (arrays | (tensors or {})).items() if v is not None}
-    safetensors.save_file(arrays, path, metadata=old)
+        metadata = file.metadata() | metadata
+    arrays = {k: v for k, v in (arrays | tensors).items() if v is not None}
+    safetensors.save_file(arrays, path, metadata=metadata)
 
 
 @pytest.mark.parametrize(
-    ("tensors", "metadata", "words"),
+    ("tensors", "about", "words"),
     [
-        ({}, {"format": None}, "not a model of gru_c"),
-        ({}, {"format": "pt"}, "not a model of gru_c"),
-        ({}, {"version": "2"}, "format version '2'; this gru_c reads '1'"),
-        ({}, {"spec": None}, "its spec is damaged"),
-        ({}, {"spec": "{"}, "its spec is damaged"),
-        ({}, {"spec": "[]"}, "its spec is damaged"),
-        ({}, {"spec": '{"input_size": 3, "hidden_size": 0}'}, "its spec is damaged: hidden_size"),
-        ({}, {"spec": '{"input_size": 3, "hidden_size": 5, "colour": 1}'}, "its spec is damaged"),
-        ({}, {"spec": '{"input_size": 3, "hidden_size": 6}'}, "weight_ih_l0: expected shape"),
-        ({"weight_hh_l0": None}, {}, "params: missing weight_hh_l0"),
-        ({"head.weight": np.zeros(2, np.float32)}, {}, "params: unknown head.weight"),
-        ({"bias_ih_l0": np.zeros(15, np.float16)}, {}, "bias_ih_l0: expected float32, got float16"),
+        ({}, "{", "its metadata is damaged"),
+        ({}, "[]", "its metadata is damaged"),
+        ({}, '{"version": 1}', "its metadata is damaged"),
+        ({}, '{"version": 1, "spec": 3}', "its metadata is damaged"),
+        ({}, '{"version": 2, "spec": {}}', "format version 2; this gru_c reads 1"),
+        ({}, '{"version": 1, "spec": {}}', "its spec is damaged"),
+        ({}, '{"version": 1, "spec": {"input_size": 3, "hidden_size": 0}}', "its spec is damaged: hidden_size"),
+        ({}, '{"version": 1, "spec": {"input_size": 3, "hidden_size": 5, "colour": 1}}', "its spec is damaged"),
+        ({}, '{"version": 1, "spec": {"input_size": 3, "hidden_size": 6}}', "weight_ih_l0: expected shape"),
+        ({"weight_hh_l0": None}, None, "params: missing weight_hh_l0"),
+        ({"head.weight": np.zeros(2, np.float32)}, None, "params: unknown head.weight"),
+        ({"bias_ih_l0": np.zeros(15, np.float16)}, None, "bias_ih_l0: expected float32, got float16"),
     ],
 )
-def test_wrong_contents(model: pathlib.Path, tensors: Any, metadata: Any, words: str) -> None:
-    rewrite(model, tensors, **metadata)
+def test_wrong_contents(model: pathlib.Path, tensors: Any, about: str | None, words: str) -> None:
+    rewrite(model, tensors, {} if about is None else {"gru_c": about})
     with pytest.raises(ValueError, match=words):
         GRU.load(model)
 

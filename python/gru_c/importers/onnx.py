@@ -111,14 +111,18 @@ def _spec(attributes: dict[str, Any], w: NDArray[Any], r: NDArray[Any], *, has_b
 
 
 def _load_model(onnx: Any, model: Any) -> Any:
+    decode_error = require("google.protobuf.message", "onnx").DecodeError
     if isinstance(model, (str, os.PathLike)):
-        return onnx.load(model)
+        try:
+            return onnx.load(model)
+        except decode_error as error:
+            raise ValueError(f"model: {os.fspath(model)} is no ONNX model") from error
     if isinstance(model, onnx.ModelProto):
         return model
     if isinstance(model, (bytes, bytearray, memoryview)):
         try:
             return onnx.load_from_string(bytes(model))
-        except require("google.protobuf.message", "onnx").DecodeError as error:
+        except decode_error as error:
             raise ValueError(f"model: {len(model)} bytes that are no ONNX model") from error
     raise TypeError(f"model: expected a path, bytes or an onnx.ModelProto, got {type(model).__qualname__}")
 
