@@ -118,7 +118,13 @@ def cpu_name() -> str:
 def main() -> None:
     torch.set_num_threads(1)
     table = Table(title=f"one thread, float32, I = H, microseconds (median) - {cpu_name()}, {gru_c.active_isa()}")
-    for column in ("work", "gru_c", f"torch {torch.__version__}", f"onnxruntime {onnxruntime.__version__}", "best peer"):
+    for column in (
+        "work",
+        "gru_c",
+        f"torch {torch.__version__}",
+        f"onnxruntime {onnxruntime.__version__}",
+        "best peer",
+    ):
         table.add_column(column, justify="left" if column == "work" else "right")
     grid = [(f"one step, H={h}", 1, 1, h) for h in (16, 64, 128, 256, 512)]
     grid += [(f"T=100, B=1, H={h}", 100, 1, h) for h in (16, 64, 128, 256, 512)]
