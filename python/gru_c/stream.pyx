@@ -214,7 +214,9 @@ cdef class Stream:
         self.set_state(array)
 
     cdef int set_state(self, object array) except -1:
-        cdef const float* h = NULL if array is None else <const float*>cnp.PyArray_DATA(<cnp.ndarray>array)
+        cdef float* h = NULL
+        if array is not None:
+            h = <float*>cnp.PyArray_DATA(<cnp.ndarray>array)
         self.enter()
         cdef gruc_status status = gruc_state_set(self._state, h)
         gruc_leave(&self._busy)
