@@ -1,3 +1,5 @@
+# The types of _core, the pybind11 module, by hand; stubtest compares them. No docstrings: gru.py has them.
+
 import numpy as np
 import numpy.typing as npt
 

@@ -1,3 +1,5 @@
+# The types of stream, the Cython module, by hand; stubtest compares them. The docstrings are in stream.pyx.
+
 import numpy as np
 import numpy.typing as npt
 

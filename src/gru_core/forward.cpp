@@ -40,11 +40,14 @@ Workspace place(Arena& arena, const Spec& spec, const gruc_sequence& s, const Pl
   const auto width = static_cast<size_t>(directions(spec) * spec.hidden_size);
   for (int32_t i = 0; i < std::min(2, spec.num_layers - 1); ++i)
     w.between[i] = arena.take<float>(static_cast<int64_t>(checked_product(rows, width)));
-  const int64_t input_size =
-      spec.num_layers == 1 ? spec.input_size : std::max(spec.input_size, layer_input_size(spec, 1));
-  for (int team = 0; team < plan.teams; ++team)
-    w.scratch[team] = arena.take<std::byte>(
-        static_cast<int64_t>(layer_scratch_size(spec, s.steps, s.batch, input_size, plan.members[team])));
+  for (int team = 0; team < plan.teams; ++team) {
+    // Neither layer's need bounds the other's: a smaller input means more steps in a chunk.
+    size_t bytes = 0;
+    for (int32_t layer = 0; layer < std::min(2, spec.num_layers); ++layer)
+      bytes = std::max(bytes,
+                       layer_scratch_size(spec, s.steps, s.batch, layer_input_size(spec, layer), plan.members[team]));
+    w.scratch[team] = arena.take<std::byte>(static_cast<int64_t>(bytes));
+  }
   return w;
 }
 
@@ -137,6 +140,16 @@ void sort_by_length(const int64_t* lengths, int64_t batch, int64_t* order) {
             [=](int64_t a, int64_t b) { return lengths[a] != lengths[b] ? lengths[a] > lengths[b] : a < b; });
 }
 
+constexpr Plan kAlone = {1, {1, 0}};
+
+size_t workspace_size(const gruc_weights& weights, const gruc_sequence& s, const Plan& plan) {
+  // Where the OpenMP runtime gives fewer threads than planned, one works alone.
+  Arena counter, alone;
+  place(counter, weights.spec, s, plan);
+  place(alone, weights.spec, s, kAlone);
+  return std::max(counter.size(), alone.size());
+}
+
 Plan plan_of(const gruc_weights& weights, const gruc_sequence& s) {
   // max_threads asks the operating system; one thread, the default, needs no answer.
   return make_plan(weights.spec, s.batch, s.threads == 1 ? 1 : std::min(s.threads, max_threads()));
@@ -160,18 +173,22 @@ gruc_sequence default_sequence(const gruc_weights& weights, int64_t steps, int64
 
 size_t forward_workspace(const gruc_weights& weights, const gruc_sequence& s) {
   check(s);
-  const Plan plan = plan_of(weights, s);
-  Arena counter, alone;
-  place(counter, weights.spec, s, plan);
-  place(alone, weights.spec, s, {1, {1, 0}});  // where the OpenMP runtime gives one thread
-  return std::max(counter.size(), alone.size());
+  return workspace_size(weights, s, plan_of(weights, s));
 }
 
 void forward(const gruc_weights& weights, const gruc_sequence& s) {
-  const size_t size = forward_workspace(weights, s);
-  if (s.workspace != nullptr && s.workspace_size < size)
-    fail_argument("sequence.workspace_size: expected " + std::to_string(size) + " bytes or more, got " +
-                  std::to_string(s.workspace_size));
+  check(s);
+  // Made once: how many threads the process may use can change while this runs, or since the caller asked for the size.
+  // One thread always fits into what forward_workspace said, and the answer is the same.
+  Plan plan = plan_of(weights, s);
+  size_t size = workspace_size(weights, s, plan);
+  if (s.workspace != nullptr && s.workspace_size < size) {
+    plan = kAlone;
+    size = workspace_size(weights, s, plan);
+    if (s.workspace_size < size)
+      fail_argument("sequence.workspace_size: expected " + std::to_string(size) + " bytes or more, got " +
+                    std::to_string(s.workspace_size));
+  }
   if (reinterpret_cast<uintptr_t>(s.workspace) % kAlignment != 0)
     fail_argument("sequence.workspace: expected memory aligned to 64 bytes");
   if (s.batch == 0) return;
@@ -180,7 +197,7 @@ void forward(const gruc_weights& weights, const gruc_sequence& s) {
   Call call{};
   call.weights = &weights;
   call.s = &s;
-  call.plan = plan_of(weights, s);
+  call.plan = plan;
   void* base = s.workspace == nullptr ? own.get() : s.workspace;
   Arena arena(base);
   call.workspace = place(arena, weights.spec, s, call.plan);

@@ -29,7 +29,7 @@ double activate(const gruc_activation& f, double x) {
     case GRUC_ELU:
       return x < 0.0 ? a * std::expm1(x) : x;
     case GRUC_SOFTSIGN:
-      return x / (1.0 + std::fabs(x));
+      return std::isinf(x) ? std::copysign(1.0, x) : x / (1.0 + std::fabs(x));
     case GRUC_SOFTPLUS:
       return std::max(x, 0.0) + std::log1p(std::exp(-std::fabs(x)));
   }

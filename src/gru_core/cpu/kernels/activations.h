@@ -107,6 +107,13 @@ inline V softplus(V x) {
   return add(max(set1(0.0f), x), log1p_unit(fma(e.scale, e.p, e.scale)));
 }
 
+// x / (1 + |x|), with the limits +-1 at infinity
+inline V softsign(V x) {
+  const V largest = set1(3.40282347e+38f);
+  const V y = max(sub(set1(0.0f), largest), min(largest, x));  // keeps NaN
+  return div(y, add(set1(1.0f), abs(y)));
+}
+
 // Not inlined: the rare path, once instead of in every tile.
 __attribute__((noinline)) V apply(const Activation& f, V x) {
   const V zero = set1(0.0f), one = set1(1.0f), alpha = set1(f.alpha), beta = set1(f.beta);
@@ -130,7 +137,7 @@ __attribute__((noinline)) V apply(const Activation& f, V x) {
     case GRUC_ELU:
       return elu(x, alpha);
     case GRUC_SOFTSIGN:
-      return div(x, add(one, abs(x)));
+      return softsign(x);
     case GRUC_SOFTPLUS:
       return softplus(x);
   }

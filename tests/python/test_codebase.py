@@ -1,0 +1,314 @@
+"""The rules that keep the code small and portable: who includes whom, what kernel objects and the library export.
+
+Reads the sources beside this file, and what CMake built in GRUC_BUILD_DIR (build/dev where that is not set).
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import shutil
+import subprocess
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+import gru_c
+from gru_c import gru
+
+ROOT = Path(__file__).resolve().parents[2]
+CORE = ROOT / "src" / "gru_core"
+HEADER = ROOT / "include" / "gru_core" / "gru_core.h"
+SOURCE_SUFFIXES = {".h", ".hpp", ".c", ".cpp", ".def", ".map", ".py", ".pyi", ".pyx", ".pxd"}
+
+
+def sources(*folders: str) -> list[Path]:
+    found = [p for folder in folders for p in sorted((ROOT / folder).rglob("*")) if p.is_file()]
+    return [p for p in found if p.suffix in SOURCE_SUFFIXES or p.name == "CMakeLists.txt"]
+
+
+def core_files() -> list[Path]:
+    files = [p for p in sources("src/gru_core") if p.suffix in {".h", ".cpp", ".def"}]
+    assert len(files) > 20
+    return files
+
+
+@cache
+def code_of(path: Path) -> str:
+    """The source without comments and strings."""
+    text = re.sub(r"/\*.*?\*/", " ", path.read_text(), flags=re.DOTALL)
+    lines = []
+    for line in text.splitlines():
+        kept = line if line.lstrip().startswith("#include") else re.sub(r'"(\\.|[^"\\])*"', '""', line)
+        lines.append(kept.split("//")[0])
+    return "\n".join(lines)
+
+
+def includes(path: Path) -> list[str]:
+    """What a file includes, as written: `<vector>` or `"spec.h"`."""
+    return re.findall(r'^\s*#\s*include\s*([<"][^>"]+[>"])', path.read_text(), flags=re.MULTILINE)
+
+
+def own_includes(path: Path) -> list[Path]:
+    return [CORE / name.strip('"') for name in includes(path) if name.startswith('"') and "gru_core.h" not in name]
+
+
+def all_includes(path: Path) -> set[str]:
+    """What a file includes, directly or through others of the core."""
+    seen: set[Path] = set()
+    names: set[str] = set()
+    todo = [path]
+    while todo:
+        file = todo.pop()
+        if file in seen:
+            continue
+        seen.add(file)
+        names.update(includes(file))
+        todo += [p for p in own_includes(file) if p.suffix != ".def"]
+    return names
+
+
+# --- who includes whom ------------------------------------------------------------------------------------------------
+
+# simd -> kernels -> cpu -> core -> c_api: each room, by the first pattern that its files match, and what its files may
+# include of the core. What the core offers its backend (backend.h, arena.h ...) is below cpu; the rest of it is above.
+KERNEL_TABLE = r"cpu/kernel_table\.h"
+BACKEND_VIEW = r"arena\.h|backend\.h|cell_step\.h|status\.h"
+ROOMS = [
+    ("simd", r"cpu/simd/.*", r""),
+    ("kernels", r"cpu/kernels/.*", rf"{KERNEL_TABLE}|cpu/kernels/.*"),
+    ("kernel object", r"cpu/kernels\.cpp", rf"{KERNEL_TABLE}|cpu/simd/.*|cpu/kernels/.*|cpu/kernels\.def"),
+    ("kernel table", rf"{KERNEL_TABLE}|cpu/kernels\.def", r"cpu/kernels\.def"),
+    ("cpu", r"cpu/[^/]*", rf"{KERNEL_TABLE}|cpu/dispatch\.h|cpu/features\.h|{BACKEND_VIEW}"),
+    ("status", r"status\.h|spec\.h|parallel\.h", r""),
+    ("arena", r"arena\.h", r"status\.h"),
+    ("spec, parallel", r"spec\.cpp|parallel\.cpp", r"spec\.h|parallel\.h|status\.h"),
+    ("cell step", r"cell_step\.h", KERNEL_TABLE),
+    ("reference", r"reference\.(h|cpp)", r"reference\.h|spec\.h"),
+    ("weights", r"weights\.(h|cpp)", rf"{KERNEL_TABLE}|cpu/dispatch\.h|arena\.h|spec\.h|status\.h|weights\.h"),
+    ("backend", r"backend\.h", r"parallel\.h|weights\.h"),
+    ("state", r"state\.(h|cpp)", r"arena\.h|cell_step\.h|state\.h|status\.h|weights\.h"),
+    ("forward", r"forward\.(h|cpp)", r"arena\.h|backend\.h|forward\.h|parallel\.h|status\.h|weights\.h"),
+    ("c_api", r"c_api\.cpp", r"cpu/dispatch\.h|(arena|forward|parallel|spec|state|status|weights)\.h"),
+]
+
+
+def test_includes_go_one_way() -> None:
+    wrong = []
+    for path in core_files():
+        name = path.relative_to(CORE).as_posix()
+        room = next(((r, allowed) for r, pattern, allowed in ROOMS if re.fullmatch(pattern, name)), None)
+        assert room is not None, f"{name}: a new file needs a row in ROOMS"
+        for target in own_includes(path):
+            assert target.is_file(), f"{name} includes {target}"
+            included = target.relative_to(CORE).as_posix()
+            if not re.fullmatch(room[1], included):
+                wrong.append(f"{name} ({room[0]}) includes {included}")
+    assert wrong == []
+
+
+def test_includes_have_no_cycle() -> None:
+    done: set[Path] = set()
+
+    def visit(path: Path, trail: tuple[Path, ...]) -> None:
+        assert path not in trail, " -> ".join(p.name for p in (*trail, path))
+        if path not in done:
+            for target in own_includes(path):
+                visit(target, (*trail, path))
+            done.add(path)
+
+    for path in core_files():
+        visit(path, ())
+
+
+def test_bindings_see_the_c_abi_alone() -> None:
+    for path in sources("src/bindings"):
+        own = [name for name in includes(path) if name.startswith('"') or "gru_core" in name]
+        assert own in ([], ['"gru_core/gru_core.h"']), path.name
+    for path in sources("python"):
+        if path.suffix in {".pyx", ".pxd"}:
+            headers = re.findall(r'cdef extern from "([^"]+)"', path.read_text())
+            assert set(headers) <= {"gru_core/gru_core.h"}, path.name
+
+
+def test_the_public_header_needs_nothing() -> None:
+    assert includes(HEADER) == ["<stddef.h>", "<stdint.h>"]
+
+
+def test_kernels_include_no_cpp_library() -> None:
+    allowed = {"<stddef.h>", "<stdint.h>", "<immintrin.h>", "<arm_neon.h>"}
+    library = {name for name in all_includes(CORE / "cpu" / "kernels.cpp") if name.startswith("<")}
+    assert library <= allowed
+    for path in [*(CORE / "cpu" / "kernels").iterdir(), CORE / "cpu" / "kernels.cpp"]:
+        assert not [name for name in includes(path) if name.startswith("<")], path.name
+
+
+# --- what stands where ------------------------------------------------------------------------------------------------
+
+# Each pattern, and the only files of the core that may hold it.
+ONLY_IN = [
+    (r"#\s*include\s*<omp\.h>|#\s*pragma\s+omp|\bomp_\w+", r"parallel\.cpp"),
+    (r"\b(try|catch)\b", r"c_api\.cpp"),
+    (r"<(imm|x86|xmm|emm|zmm|avx)\w*intrin\.h>|<arm_neon\.h>|\b_mm\d*_\w+|\b__m(128|256|512)\w*", r"cpu/simd/.*"),
+    (r"<cpuid\.h>|\b__cpuid\w*|\b__get_cpuid\w*|xgetbv", r"cpu/features\.cpp"),
+    (r"<(iostream|ostream|fstream)>|\b(std::)?(printf|fprintf|puts|fputs|cout|cerr|clog|perror)\b", r""),
+    (r"\b(abort|exit|_exit|quick_exit|terminate|assert)\s*\(|<cassert>", r""),
+    (r"\bgetenv\b", r"cpu/dispatch\.cpp"),
+    (r"\bthrow\b", r"(arena|status)\.h|cpu/dispatch\.cpp"),
+    (r"\b(malloc|calloc|realloc|free)\s*\(|\bnew\b(?!>)", r"arena\.h"),
+    (r"\b(fesetround|fesetenv|_MM_SET_\w+|_mm_setcsr)\b|fast-math|fp-model", r""),
+]
+
+
+@pytest.mark.parametrize(("pattern", "home"), ONLY_IN, ids=[pattern[:24] for pattern, _ in ONLY_IN])
+def test_each_thing_in_its_room(pattern: str, home: str) -> None:
+    found = {p.relative_to(CORE).as_posix() for p in core_files() if re.search(pattern, code_of(p))}
+    assert {name for name in found if not re.fullmatch(home, name)} == set()
+    assert not home or found, "the pattern finds nothing even where it belongs"
+
+
+def test_files_say_what_they_are() -> None:
+    wrong = []
+    for path in sources("src", "include", "python", "tests"):
+        first = path.read_text().lstrip().splitlines()[0] if path.read_text().strip() else ""
+        python = path.suffix in {".py", ".pyi", ".pyx", ".pxd"}
+        if not first.startswith(('"""', "#") if python else ("//", "/*", "# ")):
+            wrong.append(path.relative_to(ROOT).as_posix())
+    assert wrong == []
+
+
+def test_files_are_small() -> None:
+    lengths = {p.relative_to(ROOT).as_posix(): p.read_text().count("\n") for p in sources("src", "include", "python")}
+    lengths |= {p.relative_to(ROOT).as_posix(): p.read_text().count("\n") for p in sources("tests")}
+    assert {name: lines for name, lines in lengths.items() if lines > 400} == {}
+
+
+# --- the one version and the enums ------------------------------------------------------------------------------------
+
+
+def test_versions_agree() -> None:
+    found = re.findall(r'#define GRUC_VERSION "([^"]+)"', HEADER.read_text())
+    assert found == [gru_c.__version__]
+    changelog = ROOT / "CHANGELOG.md"
+    if changelog.is_file():
+        entries = re.findall(r"^## \[?(\d+\.\d+\.\d+)", changelog.read_text(), flags=re.MULTILINE)
+        assert entries[:1] == found
+
+
+def header_enum(prefix: str) -> dict[str, int]:
+    """The constants of gru_core.h whose names start so: name without prefix, in small letters -> number."""
+    text = re.sub(r"/\*.*?\*/", " ", HEADER.read_text(), flags=re.DOTALL)
+    return {name.lower(): int(value) for name, value in re.findall(rf"\b{prefix}(\w+) = (\d+)", text)}
+
+
+def test_enums_agree() -> None:
+    body = re.search(
+        r"typedef enum gruc_activation_kind \{(.*?)\} gruc_activation_kind;", HEADER.read_text(), re.DOTALL
+    )
+    assert body is not None
+    kinds = {name.lower(): int(value) for name, value in re.findall(r"GRUC_(\w+) = (\d+)", body[1])}
+    assert kinds == gru._KINDS
+    assert header_enum("GRUC_RESET_") == gru._RESETS
+    assert header_enum("GRUC_UPDATE_") == gru._UPDATES
+    # gru._pack and core_module.cpp use these as numbers.
+    assert header_enum("GRUC_BIAS_") == {"none": 0, "input": 1, "hidden": 2, "both": 3}
+    directions = header_enum("GRUC_")
+    assert [directions[name] for name in ("forward", "reverse", "bidirectional")] == [0, 1, 2]
+
+
+# --- what was built ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def build() -> Path:
+    forced = os.environ.get("GRUC_BUILD_DIR")
+    path = Path(forced) if forced else ROOT / "build" / "dev"
+    if not (path / "CMakeCache.txt").is_file():
+        if forced:
+            pytest.fail(f"GRUC_BUILD_DIR={forced} is no build directory")
+        pytest.skip(f"no build directory at {path}; set GRUC_BUILD_DIR to test what CMake built")
+    if shutil.which("nm") is None or platform.system() != "Linux":
+        pytest.skip("needs nm and ELF objects")
+    if "fsanitize" in (path / "CMakeCache.txt").read_text():
+        pytest.skip(f"{path} is built with a sanitizer, which adds symbols of its own")
+    return path
+
+
+def tool(*command: str | Path) -> str:
+    return subprocess.run([str(part) for part in command], check=True, capture_output=True, text=True).stdout
+
+
+def symbols(path: Path, *options: str) -> dict[str, str]:
+    """Name -> nm's letter."""
+    lines = tool("nm", "--format=posix", *options, path).splitlines()
+    return {fields[0]: fields[1] for fields in (line.split() for line in lines) if len(fields) > 1}
+
+
+def objects(build: Path, target: str) -> list[Path]:
+    found = sorted((build / "CMakeFiles" / f"{target}.dir").rglob("*.o"))
+    assert found, f"{target} has no objects in {build}"
+    return found
+
+
+def kernel_objects(build: Path) -> dict[str, Path]:
+    isas = [
+        p.name.removeprefix("gru_kernels_").removesuffix(".dir") for p in build.glob("CMakeFiles/gru_kernels_*.dir")
+    ]
+    found = {isa: objects(build, f"gru_kernels_{isa}") for isa in isas}
+    assert "portable" in found
+    assert all(len(files) == 1 for files in found.values())
+    return {isa: files[0] for isa, files in found.items()}
+
+
+def test_kernel_objects_export_their_table_alone(build: Path) -> None:
+    for isa, path in kernel_objects(build).items():
+        exported = symbols(path, "--defined-only", "--extern-only")
+        assert list(exported) == [f"_ZN4gruc{len('kernels_' + isa)}kernels_{isa}E"]
+        weak = {name: letter for name, letter in symbols(path).items() if letter in "WwVvu"}
+        assert weak == {}, isa
+
+
+def test_kernel_objects_need_nothing(build: Path) -> None:
+    # memcpy and memset are the C library's, and what compilers make of plain loops.
+    allowed = {"memcpy", "memset", "memmove", "__stack_chk_fail", "_GLOBAL_OFFSET_TABLE_"}
+    for isa, path in kernel_objects(build).items():
+        assert set(symbols(path, "--undefined-only")) <= allowed, isa
+
+
+def registers(path: Path) -> set[str]:
+    """Which of ymm, zmm, and instructions in AVX's encoding, an object has."""
+    code = tool("objdump", "--disassemble", "--no-show-raw-insn", path)
+    found = set(re.findall(r"%([yz]mm)\d", code))
+    return found | ({"vex"} if re.search(r"\tv\w+\s[^\n]*%[xyz]mm", code) else set())
+
+
+def test_only_kernel_objects_hold_vector_code(build: Path) -> None:
+    if platform.machine() not in {"x86_64", "AMD64"} or shutil.which("objdump") is None:
+        pytest.skip("needs objdump and an x86-64 build")
+    kernels = kernel_objects(build)
+    for path in [*objects(build, "gru_core_objects"), kernels["portable"]]:
+        assert registers(path) == set(), path.name
+    assert registers(kernels["avx2"]) == {"ymm", "vex"}
+    assert "zmm" in registers(kernels["avx512"])
+
+
+def declared_functions() -> list[str]:
+    text = re.sub(r"/\*.*?\*/", " ", HEADER.read_text(), flags=re.DOTALL)
+    return sorted(re.findall(r"^GRUC_API\b[^;(]*?\b(gruc_\w+)\(", text, flags=re.MULTILINE))
+
+
+def listed_functions() -> list[str]:
+    lines = (ROOT / "tests" / "data" / "exported_symbols.txt").read_text().splitlines()
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def test_the_list_of_exports_is_the_header() -> None:
+    assert listed_functions() == declared_functions()
+
+
+def test_the_library_exports_the_list(build: Path) -> None:
+    exported = symbols(build / "libgru_core.so", "--dynamic", "--defined-only", "--extern-only")
+    assert sorted(exported) == listed_functions()
+    assert set(exported.values()) == {"T"}
