@@ -1,10 +1,10 @@
 /* gru_core.h as C99 sees it: compiled with every warning an error, linked to the shared library, one call made.
  * Must not include anything of the core but its header.
  */
-#include "gru_core/gru_core.h"
-
 #include <math.h>
 #include <stdio.h>
+
+#include "gru_core/gru_core.h"
 
 /* With all weights zero, r = z = 1/2 and n = tanh(b_n), so two steps give n/2 and 3n/4. */
 int main(void) {
@@ -16,7 +16,7 @@ int main(void) {
   const double n = tanh(0.5);
   float y[2] = {0.0f, 0.0f};
   gruc_layer_params params;
-  gruc_weights *weights = NULL;
+  gruc_weights* weights = NULL;
   gruc_sequence sequence;
   gruc_spec spec;
   int wrong;
