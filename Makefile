@@ -60,8 +60,8 @@ wheel: | $(BIN)/python
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/auditwheel repair --wheel-dir wheelhouse dist/*.whl
 	$(PYTHON) -m venv build/wheel-test/venv
 	build/wheel-test/venv/bin/python -m pip install --quiet "$$(ls $(abspath wheelhouse)/*.whl)[test]"
-	cp -r tests pyproject.toml build/wheel-test/
-	cd build/wheel-test && GRUC_BUILD_DIR=$(abspath $(BUILD)) venv/bin/python -m pytest -p no:cacheprovider
+	cp -r tests examples README.md pyproject.toml build/wheel-test/
+	cd build/wheel-test && venv/bin/python -m pytest --ignore tests/python/test_codebase.py
 
 clean:
 	rm -rf build dist wheelhouse $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -150,18 +150,22 @@ gruc_status gruc_state_set(gruc_state* state, const float* h) noexcept {
   });
 }
 
-gruc_status gruc_step(gruc_state* state, const float* x, float* y) noexcept { return gruc_process(state, 1, x, y); }
-
+// No std::string in these two: they promise not to allocate.
+gruc_status gruc_step(gruc_state* state, const float* x, float* y) noexcept {
+  if (state == nullptr) return report(GRUC_INVALID_ARGUMENT, "state: expected a pointer, got NULL");
+  if (state->batch == 0) return GRUC_OK;
+  if (x == nullptr) return report(GRUC_INVALID_ARGUMENT, "x: expected an array, got NULL");
+  if (y == nullptr) return report(GRUC_INVALID_ARGUMENT, "y: expected an array, got NULL");
+  gruc::step(*state, x, y);
+  return GRUC_OK;
+}
 gruc_status gruc_process(gruc_state* state, int64_t steps, const float* x, float* y) noexcept {
-  // No std::string here: this path promises not to allocate.
   if (state == nullptr) return report(GRUC_INVALID_ARGUMENT, "state: expected a pointer, got NULL");
   if (steps < 0) return report(GRUC_INVALID_ARGUMENT, "steps: expected 0 or more");
   if (steps == 0 || state->batch == 0) return GRUC_OK;
   if (x == nullptr) return report(GRUC_INVALID_ARGUMENT, "x: expected an array, got NULL");
   if (y == nullptr) return report(GRUC_INVALID_ARGUMENT, "y: expected an array, got NULL");
-  const gruc::Spec& spec = state->weights->spec;
-  for (int64_t t = 0; t < steps; ++t)
-    gruc::step(*state, x + t * state->batch * spec.input_size, y + t * state->batch * spec.hidden_size);
+  gruc::process(*state, steps, x, y);
   return GRUC_OK;
 }
 

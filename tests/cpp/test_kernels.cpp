@@ -14,10 +14,8 @@ namespace {
 
 constexpr float kSmallest = 7.88860905e-31f;  // 2^-100: this and less counts as zero
 constexpr int64_t kMaxBlocks = 9;             // more than two tiles of 4
-struct Blocks {
-  int64_t begin, end;
-};
-constexpr Blocks kRanges[] = {{0, 1}, {0, 3}, {1, 3}, {2, 7}, {0, kMaxBlocks}, {4, 4}};
+constexpr Blocks kRanges[] = {{0, 1, false}, {0, 3, true},          {1, 3, false}, {2, 7, true},
+                              {2, 7, false}, {0, kMaxBlocks, true}, {4, 4, false}};
 constexpr int64_t kDepths[] = {0, 1, 3, 15, 16, 17, 31, 33, 100};
 constexpr int64_t kMaxDepth = 100;
 constexpr int64_t kMaxRows = 20;
@@ -98,8 +96,7 @@ void check_project() {
           for (int64_t row = 0; row < rows; ++row)
             std::memcpy(expected.get() + row * width, &sums[(row * kMaxBlocks + range.begin) * kPanelRow],
                         static_cast<size_t>(width) * sizeof(float));
-          kernels().project(
-              {a.data(), stride, rows, depth, panels.data(), bias.data(), got.get(), range.begin, range.end});
+          kernels().project({a.data(), stride, rows, depth, panels.data(), bias.data(), got.get(), range});
           ASSERT_TRUE(same_memory(got, expected))
               << "rows " << rows << " depth " << depth << " blocks " << range.begin << " to " << range.end;
         }
@@ -111,9 +108,15 @@ void check_project() {
 // Everything that a step reads, for the largest shape; smaller ones use a part of it.
 struct StepData {
   StepData(Random& random, int64_t depth_, int64_t rows_, Blocks range_, const Cell& cell_, bool odd_values)
-      : depth(depth_), rows(rows_), range(range_), cell(cell_) {
+      : depth(depth_), rows(rows_), range(range_), cell(cell_), projects_itself(random.integer(0, 1) == 1) {
     const auto draw = [&](int64_t count) { return odd_values ? mixed(random, count) : random.normals(count); };
     gates_x = draw(rows * (range.end - range.begin) * kPanelRow);
+    if (projects_itself) {
+      x = draw(rows * kXStride);
+      input_panels = random.normals(kMaxBlocks * kXDepth * kPanelRow, 0.3);
+      input_bias = random.normals(kMaxBlocks * kPanelRow);
+      project();
+    }
     panels = random.normals(kMaxBlocks * depth * kPanelRow, 0.3);
     hidden_bias = random.normals(kMaxBlocks * kLanes);
     h = draw(rows * kStride);
@@ -122,10 +125,37 @@ struct StepData {
   }
 
   StepArgs args(Fenced& h_next, Fenced& reset_out, Fenced& update_out) const {
-    return {gates_x.data(), panels.data(),   hidden_bias.data(), h.data(),
-            h_next.get(),   reset_out.get(), update_out.get(),   kStride,
-            rows,           depth,           range.begin,        range.end,
-            &cell};
+    StepArgs args{};
+    args.gates_x = projects_itself ? nullptr : gates_x.data();
+    args.x = x.data();
+    args.input_panels = input_panels.data();
+    args.input_bias = input_bias.data();
+    args.x_stride = kXStride;
+    args.x_depth = kXDepth;
+    args.panels = panels.data();
+    args.hidden_bias = hidden_bias.data();
+    args.h = h.data();
+    args.h_next = h_next.get();
+    args.reset_h = reset_out.get();
+    args.update = update_out.get();
+    args.h_stride = kStride;
+    args.rows = rows;
+    args.depth = depth;
+    args.blocks = range;
+    args.cell = &cell;
+    return args;
+  }
+
+  // The input's sums as project would leave them: what a step has to come to that does its own.
+  void project() {
+    for (int64_t row = 0; row < rows; ++row)
+      for (int64_t i = 0; i < (range.end - range.begin) * kPanelRow; ++i) {
+        const int64_t block = range.begin + i / kPanelRow, column = i % kPanelRow;
+        float sum = input_bias[block * kPanelRow + column];
+        for (int64_t k = 0; k < kXDepth; ++k)
+          sum = std::fma(x[row * kXStride + k], input_panels[(block * kXDepth + k) * kPanelRow + column], sum);
+        gates_x[row * (range.end - range.begin) * kPanelRow + i] = sum;
+      }
   }
 
   // gates_x, or a bias, and on from there over k
@@ -151,11 +181,12 @@ struct StepData {
         for (int64_t lane = 0; lane < kLanes; ++lane) body(row, block, lane, row * kStride + block * kLanes + lane);
   }
 
-  static constexpr int64_t kStride = kMaxBlocks * kLanes;
+  static constexpr int64_t kStride = kMaxBlocks * kLanes, kXDepth = 5, kXStride = kXDepth + 2;
   int64_t depth, rows;
   Blocks range;
   Cell cell;
-  std::vector<float> gates_x, panels, hidden_bias, h, reset_h, update;
+  bool projects_itself;
+  std::vector<float> gates_x, x, input_panels, input_bias, panels, hidden_bias, h, reset_h, update;
 };
 
 Cell make_cell(int32_t gate, int32_t candidate, float clip, bool take) {

@@ -165,27 +165,29 @@ TEST_P(Parallel, FewerThreadsThanAskedFor) {
     }
 }
 
-// CPUs may come and go during a call; what was sized for one must not be cut for eight.
-TEST_P(Parallel, CpusThatAppearDuringACall) {
+// CPUs may come and go: between the caller's question for a size and the call, and during the call. What was sized for
+// one thread must not be cut for more.
+TEST_P(Parallel, CpusThatAppear) {
   if (!CpuCount::available()) GTEST_SKIP() << "the library's way of counting CPUs cannot be intercepted here";
   constexpr int64_t kFence = 1 << 20;
-  for (const int32_t direction : {GRUC_FORWARD, GRUC_BIDIRECTIONAL}) {
-    const Case c(direction, 8);
-    std::vector<std::byte> memory;
-    std::byte* end = nullptr;
-    std::optional<CpuCount> cpus(std::in_place, 1);
-    const Result got = run(c.network, c.problem, 5, [&](gruc_sequence& s) {
-      size_t bytes = 0;
-      ASSERT_EQ(gruc_forward_workspace(c.network.weights(), &s, &bytes), GRUC_OK);
-      memory.assign(bytes + 64 + kFence, std::byte{0x5a});
-      s.workspace = memory.data() + (64 - reinterpret_cast<uintptr_t>(memory.data()) % 64) % 64;
-      s.workspace_size = bytes;
-      end = static_cast<std::byte*>(s.workspace) + bytes;
-      cpus.emplace(1, 8);
-    });
-    EXPECT_TRUE(same_bits(got, c.expected));
-    EXPECT_EQ(std::count(end, end + kFence, std::byte{0x5a}), kFence) << "written past the workspace";
-  }
+  for (const int32_t direction : {GRUC_FORWARD, GRUC_BIDIRECTIONAL})
+    for (const int at_the_call : {1, 8}) {
+      const Case c(direction, 8);
+      std::vector<std::byte> memory;
+      std::byte* end = nullptr;
+      std::optional<CpuCount> cpus(std::in_place, 1);
+      const Result got = run(c.network, c.problem, 5, [&](gruc_sequence& s) {
+        size_t bytes = 0;
+        ASSERT_EQ(gruc_forward_workspace(c.network.weights(), &s, &bytes), GRUC_OK);
+        memory.assign(bytes + 64 + kFence, std::byte{0x5a});
+        s.workspace = memory.data() + (64 - reinterpret_cast<uintptr_t>(memory.data()) % 64) % 64;
+        s.workspace_size = bytes;
+        end = static_cast<std::byte*>(s.workspace) + bytes;
+        cpus.emplace(at_the_call, 8);
+      });
+      EXPECT_TRUE(same_bits(got, c.expected));
+      EXPECT_EQ(std::count(end, end + kFence, std::byte{0x5a}), kFence) << "written past the workspace";
+    }
 }
 
 // More threads than there is work for.

@@ -147,23 +147,27 @@ def test_kernels_include_no_cpp_library() -> None:
 
 # --- what stands where ------------------------------------------------------------------------------------------------
 
-# Each pattern, and the only files of the core that may hold it.
-ONLY_IN = [
-    (r"#\s*include\s*<omp\.h>|#\s*pragma\s+omp|\bomp_\w+", r"parallel\.cpp"),
-    (r"\b(try|catch)\b", r"c_api\.cpp"),
-    (r"<(imm|x86|xmm|emm|zmm|avx)\w*intrin\.h>|<arm_neon\.h>|\b_mm\d*_\w+|\b__m(128|256|512)\w*", r"cpu/simd/.*"),
-    (r"<cpuid\.h>|\b__cpuid\w*|\b__get_cpuid\w*|xgetbv", r"cpu/features\.cpp"),
-    (r"<(iostream|ostream|fstream)>|\b(std::)?(printf|fprintf|puts|fputs|cout|cerr|clog|perror)\b", r""),
-    (r"\b(abort|exit|_exit|quick_exit|terminate|assert)\s*\(|<cassert>", r""),
-    (r"\bgetenv\b", r"cpu/dispatch\.cpp"),
-    (r"\bthrow\b", r"(arena|status)\.h|cpu/dispatch\.cpp"),
-    (r"\b(malloc|calloc|realloc|free)\s*\(|\bnew\b(?!>)", r"arena\.h"),
-    (r"\b(fesetround|fesetenv|_MM_SET_\w+|_mm_setcsr)\b|fast-math|fp-model", r""),
-]
+# Each thing: a pattern, and the only files of the core that may hold it.
+ONLY_IN = {
+    "openmp": (r"#\s*include\s*<omp\.h>|#\s*pragma\s+omp|\bomp_\w+", r"parallel\.cpp"),
+    "try": (r"\b(try|catch)\b", r"c_api\.cpp"),
+    "intrinsics": (
+        r"<(imm|x86|xmm|emm|zmm|avx)\w*intrin\.h>|<arm_neon\.h>|\b_mm\d*_\w+|\b__m(128|256|512)\w*",
+        r"cpu/simd/.*",
+    ),
+    "cpuid": (r"<cpuid\.h>|\b__cpuid\w*|\b__get_cpuid\w*|xgetbv", r"cpu/features\.cpp"),
+    "printing": (r"<(iostream|ostream|fstream)>|\b(std::)?(printf|fprintf|puts|fputs|cout|cerr|clog|perror)\b", r""),
+    "ending the process": (r"\b(abort|exit|_exit|quick_exit|terminate|assert)\s*\(|<cassert>", r""),
+    "environment": (r"\bgetenv\b", r"cpu/dispatch\.cpp"),
+    "throw": (r"\bthrow\b", r"(arena|status)\.h|cpu/dispatch\.cpp"),
+    "heap": (r"\b(malloc|calloc|realloc|free)\s*\(|\bnew\b(?!>)", r"arena\.h"),
+    "floating-point modes": (r"\b(fesetround|fesetenv|_MM_SET_\w+|_mm_setcsr)\b|fast-math|fp-model", r""),
+}
 
 
-@pytest.mark.parametrize(("pattern", "home"), ONLY_IN, ids=[pattern[:24] for pattern, _ in ONLY_IN])
-def test_each_thing_in_its_room(pattern: str, home: str) -> None:
+@pytest.mark.parametrize("thing", ONLY_IN)
+def test_each_thing_in_its_room(thing: str) -> None:
+    pattern, home = ONLY_IN[thing]
     found = {p.relative_to(CORE).as_posix() for p in core_files() if re.search(pattern, code_of(p))}
     assert {name for name in found if not re.fullmatch(home, name)} == set()
     assert not home or found, "the pattern finds nothing even where it belongs"
@@ -172,7 +176,7 @@ def test_each_thing_in_its_room(pattern: str, home: str) -> None:
 def test_files_say_what_they_are() -> None:
     wrong = []
     for path in sources("src", "include", "python", "tests"):
-        first = path.read_text().lstrip().splitlines()[0] if path.read_text().strip() else ""
+        first = path.read_text().lstrip().split("\n")[0]
         python = path.suffix in {".py", ".pyi", ".pyx", ".pxd"}
         if not first.startswith(('"""', "#") if python else ("//", "/*", "# ")):
             wrong.append(path.relative_to(ROOT).as_posix())
@@ -180,8 +184,8 @@ def test_files_say_what_they_are() -> None:
 
 
 def test_files_are_small() -> None:
-    lengths = {p.relative_to(ROOT).as_posix(): p.read_text().count("\n") for p in sources("src", "include", "python")}
-    lengths |= {p.relative_to(ROOT).as_posix(): p.read_text().count("\n") for p in sources("tests")}
+    files = sources("src", "include", "python", "tests")
+    lengths = {p.relative_to(ROOT).as_posix(): p.read_text().count("\n") for p in files}
     assert {name: lines for name, lines in lengths.items() if lines > 400} == {}
 
 

@@ -162,28 +162,35 @@ class Member {
       }
       out += active * depth;
     }
-    kernels_.project({scratch_.x, depth, (out - scratch_.x) / depth, depth, job_.layer->input_panels,
-                      job_.layer->input_bias, scratch_.gates, share_.block_begin, share_.block_end});
+    kernels_.project({scratch_.x,
+                      depth,
+                      (out - scratch_.x) / depth,
+                      depth,
+                      job_.layer->input_panels,
+                      job_.layer->input_bias,
+                      scratch_.gates,
+                      {share_.block_begin, share_.block_end, false}});
   }
 
   // The recurrence over steps [begin, end); returns how many rows still run.
   int64_t walk(int64_t begin, int64_t end, int64_t active) {
     const float* gates = scratch_.gates;
+    StepArgs args{};
+    args.panels = job_.layer->hidden_panels;
+    args.hidden_bias = job_.layer->hidden_bias;
+    args.reset_h = scratch_.reset_h;
+    args.update = scratch_.update;
+    args.h_stride = stride_;
+    args.depth = spec_.hidden_size;
+    args.blocks = {share_.block_begin, share_.block_end, false};
+    args.cell = job_.cell;
     for (int64_t step = begin; step < end; ++step) {
       active = rows_running_at(step, active);
-      const StepArgs args{gates,
-                          job_.layer->hidden_panels,
-                          job_.layer->hidden_bias,
-                          scratch_.h[step % 2],
-                          scratch_.h[1 - step % 2],
-                          scratch_.reset_h,
-                          scratch_.update,
-                          stride_,
-                          active,
-                          spec_.hidden_size,
-                          share_.block_begin,
-                          share_.block_end,
-                          job_.cell};
+      args.gates_x = gates;
+      args.h = scratch_.h[step % 2];
+      args.h_next = scratch_.h[1 - step % 2];
+      args.rows = active;
+      args.blocks.backwards = step % 2 != 0;
       cell_step(kernels_, spec_.reset, args, [this] {
         if (!rows_apart_) team_.sync();
       });

@@ -25,6 +25,14 @@ struct Cell {
   bool plain;            // sigmoid, tanh, no clip: the path that everybody takes
 };
 
+// Unit blocks [begin, end), in falling order if backwards: what the last sweep left in the cache is then met first.
+// The order of blocks changes no bit.
+struct Blocks {
+  int64_t begin;
+  int64_t end;
+  bool backwards;
+};
+
 // out[row][block][gate][16] = bias + sum over k of a[row][k] * panels[block][k][gate][16], k ascending, one fma each.
 struct ProjectArgs {
   const float* a;  // [rows][a_stride], depth used
@@ -33,16 +41,21 @@ struct ProjectArgs {
   int64_t depth;
   const float* panels;  // [block][depth][3][16]
   const float* bias;    // [block][3][16]
-  float* out;           // [rows][block_end - block_begin][3][16]
-  int64_t block_begin;
-  int64_t block_end;
+  float* out;           // [rows][blocks.end - blocks.begin][3][16]
+  Blocks blocks;
 };
 
-// One time step of one layer in one direction, units of blocks [block_begin, block_end).
+// One time step of one layer in one direction, for the units of `blocks`. The input's product comes from project, or,
+// where gates_x is nullptr, is done here from x: one pass less over memory for a single step.
 // step_after reads h of all units and writes h_next. With reset before the step has two halves: step_before_gates reads
 // h and writes reset_h = r * h and update = z; step_before_candidate reads reset_h of all units and writes h_next.
 struct StepArgs {
-  const float* gates_x;      // [rows][block_end - block_begin][3][16], as project left it
+  const float* gates_x;       // [rows][blocks.end - blocks.begin][3][16], as project left it; or nullptr, and:
+  const float* x;             // [rows][x_stride], x_depth used
+  const float* input_panels;  // [block][x_depth][3][16]
+  const float* input_bias;    // [block][3][16]
+  int64_t x_stride;
+  int64_t x_depth;
   const float* panels;       // [block][depth][3][16]
   const float* hidden_bias;  // [block][16], c_n of reset after; not read by reset before
   const float* h;            // [rows][h_stride]
@@ -52,8 +65,7 @@ struct StepArgs {
   int64_t h_stride;          // H rounded up to 16
   int64_t rows;
   int64_t depth;  // H
-  int64_t block_begin;
-  int64_t block_end;
+  Blocks blocks;
   const Cell* cell;
 };
 

@@ -22,14 +22,14 @@ namespace {
 
 using namespace gruc;
 
-void project(const ProjectArgs& p) { sweep(Project{p}, p.rows, p.block_begin, p.block_end); }
+void project(const ProjectArgs& p) { sweep(Project{p}, p.blocks, p.rows); }
 
 template <template <bool> class Step>
 void step(const StepArgs& p) {
   if (p.cell->plain)
-    sweep(Step<true>{p}, p.rows, p.block_begin, p.block_end);
+    sweep(Step<true>{p}, p.blocks, p.rows);
   else
-    sweep(Step<false>{p}, p.rows, p.block_begin, p.block_end);
+    sweep(Step<false>{p}, p.blocks, p.rows);
 }
 
 void step_after(const StepArgs& p) { step<StepAfter>(p); }

@@ -37,12 +37,36 @@ struct Epilogue {
 struct StepView {
   const StepArgs& p;
 
-  int64_t block_stride() const { return p.depth * kPanelRow; }
-  int64_t gates_stride() const { return (p.block_end - p.block_begin) * kPanelRow; }
+  int64_t gates_stride() const { return (p.blocks.end - p.blocks.begin) * kPanelRow; }
   const float* gates(int64_t row, int64_t block) const {
-    return p.gates_x + row * gates_stride() + (block - p.block_begin) * kPanelRow;
+    return p.gates_x + row * gates_stride() + (block - p.blocks.begin) * kPanelRow;
   }
   int64_t unit(int64_t row, int64_t block) const { return row * p.h_stride + block * kLanes; }
+
+  // The input's sums of gates kFirst and on: as project left them, or from the bias and x here and now.
+  template <int kFirst, int R, int N, int G>
+  inline __attribute__((always_inline)) void start(V (&acc)[R][N][G], int64_t row, int64_t block) const {
+    const bool projected = p.gates_x != nullptr;
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r)
+#pragma GCC unroll 8
+      for (int n = 0; n < N; ++n)
+#pragma GCC unroll 3
+        for (int g = 0; g < G; ++g)
+          acc[r][n][g] = load((projected ? gates(row + r, block + n) : p.input_bias + (block + n) * kPanelRow) +
+                              (kFirst + g) * kLanes);
+    if (projected) return;
+    const int64_t stride = p.x_depth * kPanelRow;
+    accumulate<kFirst>(acc, p.x + row * p.x_stride, p.x_stride, p.input_panels + block * stride, stride, p.x_depth);
+  }
+
+  // Goes on with U times `h`, which is the state or r * h.
+  template <int kFirst, int R, int N, int G>
+  inline __attribute__((always_inline)) void go_on(V (&acc)[R][N][G], const float* h, int64_t row,
+                                                   int64_t block) const {
+    const int64_t stride = p.depth * kPanelRow;
+    accumulate<kFirst>(acc, h + row * p.h_stride, p.h_stride, p.panels + block * stride, stride, p.depth);
+  }
 };
 
 // Reset after. r and z go on from the input's sums; n has a sum of its own, since r scales it.
@@ -50,29 +74,44 @@ template <bool kPlain>
 struct StepAfter {
   const StepArgs& p;
 
+  // The input's part of n goes to `input`, all other sums to `sums`.
+  template <int kFirst, int G, int R, int N>
+  inline __attribute__((always_inline)) void gates(Sums<R, N, 3>& sums, Sums<R, N, 1>& input, int64_t row,
+                                                   int64_t block) const {
+    const StepView at{p};
+    V acc[R][N][G];
+    at.template start<kFirst>(acc, row, block);
+    if constexpr (kFirst + G == 3) {
+#pragma GCC unroll 8
+      for (int r = 0; r < R; ++r)
+#pragma GCC unroll 8
+        for (int n = 0; n < N; ++n) {
+          store(input.value[r][n][0], acc[r][n][G - 1]);
+          acc[r][n][G - 1] = load(p.hidden_bias + (block + n) * kLanes);
+        }
+    }
+    at.template go_on<kFirst>(acc, p.h, row, block);
+    sums.template put<kFirst>(acc);
+  }
+
   template <int R, int N>
   __attribute__((noinline)) void tile(int64_t row, int64_t block) const {
-    const StepView at{p};
     const Epilogue<kPlain> cell{*p.cell};
-    V acc[R][N][3];
-#pragma GCC unroll 8
-    for (int r = 0; r < R; ++r)
-#pragma GCC unroll 8
-      for (int n = 0; n < N; ++n) {
-        acc[r][n][0] = load(at.gates(row + r, block + n));
-        acc[r][n][1] = load(at.gates(row + r, block + n) + kLanes);
-        acc[r][n][2] = load(p.hidden_bias + (block + n) * kLanes);
-      }
-    accumulate<0>(acc, p.h + row * p.h_stride, p.h_stride, p.panels + block * at.block_stride(), at.block_stride(),
-                  p.depth);
-    const Sums<R, N, 3> sums(acc);
+    Sums<R, N, 3> sums;
+    Sums<R, N, 1> input;
+    if constexpr (gates_together(R)) {
+      gates<0, 3>(sums, input, row, block);
+    } else {
+      gates<0, 1>(sums, input, row, block);
+      gates<1, 1>(sums, input, row, block);
+      gates<2, 1>(sums, input, row, block);
+    }
     for (int r = 0; r < R; ++r)
       for (int n = 0; n < N; ++n) {
         const V reset = cell.gate(sums.get(r, n, 0));
         const V update = cell.gate(sums.get(r, n, 1));
-        const V input = load(at.gates(row + r, block + n) + 2 * kLanes);
-        const V candidate = cell.candidate(fma(reset, sums.get(r, n, 2), input));
-        const int64_t unit = at.unit(row + r, block + n);
+        const V candidate = cell.candidate(fma(reset, sums.get(r, n, 2), input.get(r, n, 0)));
+        const int64_t unit = StepView{p}.unit(row + r, block + n);
         store(p.h_next + unit, cell.blend(update, load(p.h + unit), candidate));
       }
   }
@@ -83,24 +122,28 @@ template <bool kPlain>
 struct StepBeforeGates {
   const StepArgs& p;
 
+  template <int kFirst, int G, int R, int N>
+  inline __attribute__((always_inline)) void gates(Sums<R, N, 2>& sums, int64_t row, int64_t block) const {
+    const StepView at{p};
+    V acc[R][N][G];
+    at.template start<kFirst>(acc, row, block);
+    at.template go_on<kFirst>(acc, p.h, row, block);
+    sums.template put<kFirst>(acc);
+  }
+
   template <int R, int N>
   __attribute__((noinline)) void tile(int64_t row, int64_t block) const {
-    const StepView at{p};
     const Epilogue<kPlain> cell{*p.cell};
-    V acc[R][N][2];
-#pragma GCC unroll 8
-    for (int r = 0; r < R; ++r)
-#pragma GCC unroll 8
-      for (int n = 0; n < N; ++n) {
-        acc[r][n][0] = load(at.gates(row + r, block + n));
-        acc[r][n][1] = load(at.gates(row + r, block + n) + kLanes);
-      }
-    accumulate<0>(acc, p.h + row * p.h_stride, p.h_stride, p.panels + block * at.block_stride(), at.block_stride(),
-                  p.depth);
-    const Sums<R, N, 2> sums(acc);
+    Sums<R, N, 2> sums;
+    if constexpr (gates_together(R)) {
+      gates<0, 2>(sums, row, block);
+    } else {
+      gates<0, 1>(sums, row, block);
+      gates<1, 1>(sums, row, block);
+    }
     for (int r = 0; r < R; ++r)
       for (int n = 0; n < N; ++n) {
-        const int64_t unit = at.unit(row + r, block + n);
+        const int64_t unit = StepView{p}.unit(row + r, block + n);
         store(p.reset_h + unit, flush(mul(cell.gate(sums.get(r, n, 0)), load(p.h + unit))));
         store(p.update + unit, cell.gate(sums.get(r, n, 1)));
       }
@@ -117,13 +160,10 @@ struct StepBeforeCandidate {
     const StepView at{p};
     const Epilogue<kPlain> cell{*p.cell};
     V acc[R][N][1];
-#pragma GCC unroll 8
-    for (int r = 0; r < R; ++r)
-#pragma GCC unroll 8
-      for (int n = 0; n < N; ++n) acc[r][n][0] = load(at.gates(row + r, block + n) + 2 * kLanes);
-    accumulate<2>(acc, p.reset_h + row * p.h_stride, p.h_stride, p.panels + block * at.block_stride(),
-                  at.block_stride(), p.depth);
-    const Sums<R, N, 1> sums(acc);
+    at.template start<2>(acc, row, block);
+    at.template go_on<2>(acc, p.reset_h, row, block);
+    Sums<R, N, 1> sums;
+    sums.template put<0>(acc);
     for (int r = 0; r < R; ++r)
       for (int n = 0; n < N; ++n) {
         const int64_t unit = at.unit(row + r, block + n);

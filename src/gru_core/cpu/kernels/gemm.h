@@ -11,26 +11,53 @@ using gruc::kLanes;
 using gruc::kPanelRow;
 
 // acc[row][block][gate] += a[row][k] * panels[block][k][kFirst + gate][16] over k.
-// Loop order k, row's broadcast, block, gate: a tile reads R broadcasts and N*G vectors per k for R*N*G fma; with the
-// 8 x 1 x 3 tile of AVX-512 that is 11 loads for 24 fma, below the two loads a cycle that a core has.
+// Per k a tile reads R broadcasts and N*G vectors for R*N*G fma; the 8 x 1 x 3 tile of AVX-512 has 11 loads for 24 fma,
+// below the two loads a cycle that a core has. Whichever of the two is fewer stays in registers for the k, else the
+// compiler spills sums (8 x 1 x 3 with the rows held: 24 + 8 + 1 registers of 32).
 template <int kFirst, int R, int N, int G>
 inline __attribute__((always_inline)) void accumulate(V (&acc)[R][N][G], const float* a, int64_t a_stride,
                                                       const float* panels, int64_t block_stride, int64_t depth) {
-  for (int64_t k = 0; k < depth; ++k) {
-    V x[R];
+  const float* panel = panels + kFirst * kLanes;
+  for (int64_t k = 0; k < depth; ++k, panel += kPanelRow) {
+    if constexpr (R > N * G) {
+      V w[N][G];
 #pragma GCC unroll 8
-    for (int r = 0; r < R; ++r) x[r] = set1(a[r * a_stride + k]);
-#pragma GCC unroll 8
-    for (int n = 0; n < N; ++n) {
+      for (int n = 0; n < N; ++n)
 #pragma GCC unroll 3
-      for (int g = 0; g < G; ++g) {
-        const V w = load(panels + n * block_stride + k * kPanelRow + (kFirst + g) * kLanes);
+        for (int g = 0; g < G; ++g) w[n][g] = load(panel + n * block_stride + g * kLanes);
 #pragma GCC unroll 8
-        for (int r = 0; r < R; ++r) acc[r][n][g] = fma(x[r], w, acc[r][n][g]);
+      for (int r = 0; r < R; ++r) {
+        const V x = set1(a[r * a_stride + k]);
+#pragma GCC unroll 8
+        for (int n = 0; n < N; ++n)
+#pragma GCC unroll 3
+          for (int g = 0; g < G; ++g) acc[r][n][g] = fma(x, w[n][g], acc[r][n][g]);
       }
+    } else {
+      V x[R];
+#pragma GCC unroll 8
+      for (int r = 0; r < R; ++r) x[r] = set1(a[r * a_stride + k]);
+#pragma GCC unroll 8
+      for (int n = 0; n < N; ++n)
+#pragma GCC unroll 3
+        for (int g = 0; g < G; ++g) {
+          const V w = load(panel + n * block_stride + g * kLanes);
+#pragma GCC unroll 8
+          for (int r = 0; r < R; ++r) acc[r][n][g] = fma(x[r], w, acc[r][n][g]);
+        }
     }
   }
 }
+
+// Blocks of a tile of R rows, 3 gates each: as many as there are registers for, 4 at most. One row with 4 blocks has 12
+// sums, enough to hide 4 cycles of latency on two ports (8), each k with one broadcast.
+constexpr int blocks_beside(int rows) {
+  const int fit = kMaxSums / (rows * int{kGates});
+  return fit < 1 ? 1 : (fit > 4 ? 4 : fit);
+}
+// Where a tile's rows leave no room for the sums of 3 gates, it takes the gates one after another: AVX2's 16 registers
+// hold 6 rows of one gate, and a weight then serves 6 rows instead of 2.
+constexpr bool gates_together(int rows) { return rows * int{kGates} <= kMaxSums; }
 
 // The finished sums of a tile in memory, unit by unit, for an epilogue that is a loop: unrolled over a tile, 24 sums'
 // worth of activations would spill every register and grow the AVX-512 object to 440 KB.
@@ -38,77 +65,92 @@ template <int R, int N, int G>
 struct Sums {
   alignas(64) float value[R][N][G][kLanes];
 
-  inline __attribute__((always_inline)) explicit Sums(const V (&acc)[R][N][G]) {
+  template <int kFirst, int K>
+  inline __attribute__((always_inline)) void put(const V (&acc)[R][N][K]) {
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r)
 #pragma GCC unroll 8
       for (int n = 0; n < N; ++n)
 #pragma GCC unroll 3
-        for (int g = 0; g < G; ++g) store(value[r][n][g], acc[r][n][g]);
+        for (int g = 0; g < K; ++g) store(value[r][n][kFirst + g], acc[r][n][g]);
   }
   inline __attribute__((always_inline)) V get(int r, int n, int g) const { return load(value[r][n][g]); }
 };
 
-// Blocks of a tile of R rows: as many as the accumulators allow, 4 at most. One row with 4 blocks has 12 accumulators,
-// enough to hide 4 cycles of latency on two ports (8), each k with one broadcast.
-constexpr int blocks_beside(int rows) {
-  const int fit = kMaxRows == 1 ? 1 : (kMaxAccumulatorRows / rows);
-  return fit < 1 ? 1 : (fit > 4 ? 4 : fit);
-}
-
 template <int R, int N, class Op>
-inline void sweep_blocks(const Op& op, int64_t row, int64_t begin, int64_t end) {
-  for (; begin + N <= end; begin += N) op.template tile<R, N>(row, begin);
-  if constexpr (N > 1) sweep_blocks<R, N - 1>(op, row, begin, end);
+inline void run_tile(const Op& op, int64_t row, int64_t block, int64_t count) {
+  if (count == N)
+    op.template tile<R, N>(row, block);
+  else if constexpr (N > 1)
+    run_tile<R, N - 1>(op, row, block, count);
 }
 
+// Rows [begin, end), a multiple of R, by all blocks. Blocks outside, rows inside: a panel (H = 256: 48 KB) is read from
+// memory once and from L1 or L2 for every further tile of rows.
 template <int R, class Op>
-inline void sweep_remainder(const Op& op, int64_t row, int64_t left, int64_t begin, int64_t end) {
-  if constexpr (R > 0) {
-    if (left == R)
-      sweep_blocks<R, blocks_beside(R)>(op, row, begin, end);
-    else
-      sweep_remainder<R - 1>(op, row, left, begin, end);
+inline void sweep_rows(const Op& op, const gruc::Blocks& blocks, int64_t begin, int64_t end) {
+  constexpr int N = blocks_beside(R);
+  const int64_t groups = (blocks.end - blocks.begin + N - 1) / N;
+  for (int64_t i = 0; i < groups; ++i) {
+    const int64_t block = blocks.begin + N * (blocks.backwards ? groups - 1 - i : i);
+    const int64_t count = blocks.end - block < N ? blocks.end - block : N;
+    for (int64_t row = begin; row < end; row += R) run_tile<R, N>(op, row, block, count);
   }
 }
 
-// Covers rows x [begin, end) with tiles. Blocks outside, rows inside: a panel (H = 256: 48 KB) is read from memory once
-// and from L1 or L2 for every further tile of rows.
+template <int R, class Op>
+inline void sweep_remainder(const Op& op, const gruc::Blocks& blocks, int64_t begin, int64_t end) {
+  if constexpr (R > 0) {
+    if (end - begin == R)
+      sweep_rows<R>(op, blocks, begin, end);
+    else
+      sweep_remainder<R - 1>(op, blocks, begin, end);
+  }
+}
+
+// Covers all rows and blocks with tiles.
 template <class Op>
-inline void sweep(const Op& op, int64_t rows, int64_t begin, int64_t end) {
+inline void sweep(const Op& op, const gruc::Blocks& blocks, int64_t rows) {
   const int64_t full = rows - rows % kMaxRows;
-  if (full > 0)
-    for (int64_t block = begin; block < end; block += blocks_beside(kMaxRows))
-      for (int64_t row = 0; row < full; row += kMaxRows)
-        sweep_blocks<kMaxRows, blocks_beside(kMaxRows)>(
-            op, row, block, block + blocks_beside(kMaxRows) < end ? block + blocks_beside(kMaxRows) : end);
-  if constexpr (kMaxRows > 1) sweep_remainder<kMaxRows - 1>(op, full, rows - full, begin, end);
+  if (full > 0) sweep_rows<kMaxRows>(op, blocks, 0, full);
+  sweep_remainder<kMaxRows - 1>(op, blocks, full, rows);
 }
 
 struct Project {
   const gruc::ProjectArgs& p;
 
-  template <int R, int N>
-  __attribute__((noinline)) void tile(int64_t row, int64_t block) const {
+  template <int kFirst, int G, int R, int N>
+  inline __attribute__((always_inline)) void gates(int64_t row, int64_t block) const {
     const int64_t block_stride = p.depth * kPanelRow;
-    const int64_t out_stride = (p.block_end - p.block_begin) * kPanelRow;
-    V acc[R][N][3];
+    const int64_t out_stride = (p.blocks.end - p.blocks.begin) * kPanelRow;
+    V acc[R][N][G];
 #pragma GCC unroll 8
     for (int n = 0; n < N; ++n)
 #pragma GCC unroll 3
-      for (int g = 0; g < 3; ++g) {
-        const V b = load(p.bias + (block + n) * kPanelRow + g * kLanes);
+      for (int g = 0; g < G; ++g) {
+        const V b = load(p.bias + (block + n) * kPanelRow + (kFirst + g) * kLanes);
 #pragma GCC unroll 8
         for (int r = 0; r < R; ++r) acc[r][n][g] = b;
       }
-    accumulate<0>(acc, p.a + row * p.a_stride, p.a_stride, p.panels + block * block_stride, block_stride, p.depth);
-    float* out = p.out + row * out_stride + (block - p.block_begin) * kPanelRow;
+    accumulate<kFirst>(acc, p.a + row * p.a_stride, p.a_stride, p.panels + block * block_stride, block_stride, p.depth);
+    float* out = p.out + row * out_stride + (block - p.blocks.begin) * kPanelRow + kFirst * kLanes;
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r)
 #pragma GCC unroll 8
       for (int n = 0; n < N; ++n)
 #pragma GCC unroll 3
-        for (int g = 0; g < 3; ++g) store(out + r * out_stride + n * kPanelRow + g * kLanes, acc[r][n][g]);
+        for (int g = 0; g < G; ++g) store(out + r * out_stride + n * kPanelRow + g * kLanes, acc[r][n][g]);
+  }
+
+  template <int R, int N>
+  __attribute__((noinline)) void tile(int64_t row, int64_t block) const {
+    if constexpr (gates_together(R)) {
+      gates<0, 3, R, N>(row, block);
+    } else {
+      gates<0, 1, R, N>(row, block);
+      gates<1, 1, R, N>(row, block);
+      gates<2, 1, R, N>(row, block);
+    }
   }
 };
 

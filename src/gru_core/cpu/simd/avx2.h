@@ -7,9 +7,10 @@
 namespace {
 
 constexpr const char* kIsaName = "avx2";
-// 2 rows x 3 gates x 2 registers = 12 of 16; the rest holds one weight vector and two broadcasts.
-constexpr int kMaxRows = 2;
-constexpr int kMaxAccumulatorRows = 2;
+// 6 sums of 2 registers each fill 12 of 16: one row x 2 blocks x 3 gates, 2 rows x 3 gates, or 6 rows one gate at a
+// time.
+constexpr int kMaxSums = 6;
+constexpr int kMaxRows = 6;
 
 struct V {
   __m256 lo, hi;

@@ -13,9 +13,9 @@
 namespace {
 
 constexpr const char* kIsaName = "avx512";
-// 8 rows x 3 gates = 24 of 32 registers: 24 independent fma hide 4 cycles of latency on two ports three times over.
+// 24 sums of 32 registers: 8 rows x 3 gates hide 4 cycles of latency on two ports three times over.
+constexpr int kMaxSums = 24;
 constexpr int kMaxRows = 8;
-constexpr int kMaxAccumulatorRows = 8;
 
 struct V {
   __m512 v;

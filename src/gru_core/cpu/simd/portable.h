@@ -7,9 +7,9 @@
 namespace {
 
 constexpr const char* kIsaName = "portable";
-// 3 accumulators of 16 floats for one row fill 12 of SSE's 16 registers.
+// A tile's sums at most: 3 vectors of 16 floats fill 12 of SSE's 16 registers. And its rows at most.
+constexpr int kMaxSums = 3;
 constexpr int kMaxRows = 1;
-constexpr int kMaxAccumulatorRows = 1;  // rows x blocks of a tile, at most
 
 struct V {
   float lane[16];
