@@ -6,8 +6,8 @@
  * Every function that can fail returns a gruc_status; gruc_last_error() then has the reason in words. No function
  * prints, aborts or throws. Weights are immutable and may be shared by any number of threads and states;
  * a state belongs to one thread at a time. The result is the same bits on every ISA, for every thread count, batch
- * split and chunking in time. NaN payloads are not part of that promise. Inputs and states below 2^-100 in magnitude
- * count as zero, so that silence stays fast.
+ * split and chunking in time. NaN payloads are not part of that promise. Inputs, states and parameters of magnitude
+ * 2^-100 or less count as zero, so that silence stays fast.
  */
 #ifndef GRU_CORE_H
 #define GRU_CORE_H
