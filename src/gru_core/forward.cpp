@@ -158,16 +158,21 @@ Plan plan_of(const gruc_weights& weights, const gruc_sequence& s) {
 }  // namespace
 
 gruc_sequence default_sequence(const gruc_weights& weights, int64_t steps, int64_t batch) {
+  check_at_least("steps", steps, 0);
+  check_at_least("batch", batch, 0);
   const int64_t width = directions(weights.spec) * weights.spec.hidden_size;
+  const auto frame = [batch](int64_t columns) {
+    return static_cast<int64_t>(checked_product(static_cast<size_t>(batch), static_cast<size_t>(columns)));
+  };
   gruc_sequence s{};
   s.struct_size = sizeof(gruc_sequence);
   s.threads = 1;
   s.steps = steps;
   s.batch = batch;
   s.x_batch_stride = weights.spec.input_size;
-  s.x_step_stride = batch * weights.spec.input_size;
+  s.x_step_stride = frame(weights.spec.input_size);
   s.y_batch_stride = width;
-  s.y_step_stride = batch * width;
+  s.y_step_stride = frame(width);
   return s;
 }
 

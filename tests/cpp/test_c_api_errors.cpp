@@ -8,7 +8,10 @@
 #include "support.h"
 
 // Asking for more memory than there is must come back as an error under the sanitizers too.
-extern "C" const char* __asan_default_options() { return "allocator_may_return_null=1"; }
+// Visible, or the run-time library of the sanitizer does not find it.
+extern "C" __attribute__((visibility("default"))) const char* __asan_default_options() {
+  return "allocator_may_return_null=1";
+}
 
 namespace gruc::test {
 namespace {

@@ -266,6 +266,31 @@ TEST_P(Forward, TinyCountsAsZero) {
     }
 }
 
+// At which magnitude a state becomes zero. All gates are 1/2 and the candidate is linear, so h halves with each step:
+// 2^-98 gives 2^-99, which stays, and 2^-99 gives 2^-100, which does not. With reset before, r h = h / 2 as well: what
+// is left of it would come back through a weight of 2^90.
+TEST_P(Forward, StatesBecomeZeroAtTheirBound) {
+  for (const int32_t reset : {GRUC_RESET_AFTER, GRUC_RESET_BEFORE}) {
+    gruc_spec spec = make_spec(1, 16);
+    spec.reset = reset;
+    spec.bias = GRUC_BIAS_NONE;
+    spec.activation[0] = {GRUC_AFFINE, 1.0f, 0.0f};
+    Random random(11);
+    Params params(spec, random);
+    for (auto& array : params.arrays) std::fill(array.begin(), array.end(), 0.0f);
+    if (reset == GRUC_RESET_BEFORE) std::fill_n(params.arrays[1].begin() + 2 * 16 * 16, 16 * 16, 0x1p90f);
+    Problem p = make_problem(spec, 1, 1, random, Lengths::kWhole, Start::kRandom);
+    const Network network(spec, params);
+    for (const float h : {0x1p-99f, -0x1p-99f}) {
+      std::fill(p.h0.begin(), p.h0.end(), h);
+      EXPECT_EQ(run(network, p).h_n, std::vector<float>(16, 0.0f)) << "reset " << reset;
+    }
+    std::fill(p.h0.begin(), p.h0.end(), 0x1p-98f);
+    const float sum = reset == GRUC_RESET_BEFORE ? 16 * 0x1p-99f * 0x1p90f : 0.0f;
+    EXPECT_EQ(run(network, p).h_n, std::vector<float>(16, std::fma(0.5f, 0x1p-98f - sum, sum))) << "reset " << reset;
+  }
+}
+
 // The accuracy that README promises: H = 256, 100 steps, inputs N(0, 1), at PyTorch's initial weights and three times
 // those.
 TEST_P(Forward, AccuracyOfAWholeNetwork) {

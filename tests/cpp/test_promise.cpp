@@ -145,12 +145,13 @@ TEST_P(Promise, TimeMayBeCut) {
   }
 }
 
+// Blocks of all lengths, longer and shorter than what a stream processes at once.
 TEST_P(Promise, StepsAndBlocksOfAStreamAreTheSequence) {
   for (const gruc_spec& spec : networks(true))
     for (const int64_t batch : {1, 4, 17}) {
       Random random(41);
       const Network network(spec, Params(spec, random, 1.5));
-      const Problem p = make_problem(spec, 21, batch, random, Lengths::kWhole, Start::kRandom);
+      const Problem p = make_problem(spec, 61, batch, random, Lengths::kWhole, Start::kRandom);
       const Result expected = run(network, p);
       gruc_state *stepping = nullptr, *processing = nullptr;
       ASSERT_EQ(gruc_state_create(network.weights(), batch, &stepping), GRUC_OK);
@@ -162,7 +163,7 @@ TEST_P(Promise, StepsAndBlocksOfAStreamAreTheSequence) {
       const int64_t in = batch * spec.input_size, out = batch * spec.hidden_size;
       for (int64_t t = 0; t < p.steps; ++t) ASSERT_EQ(gruc_step(stepping, &p.x[t * in], &steps.y[t * out]), GRUC_OK);
       for (int64_t t = 0; t < p.steps;) {
-        const int64_t count = std::min(random.integer(0, 5), p.steps - t);
+        const int64_t count = std::min(random.integer(0, 40), p.steps - t);
         ASSERT_EQ(gruc_process(processing, count, p.x.data() + t * in, blocks.y.data() + t * out), GRUC_OK);
         t += count;
       }
