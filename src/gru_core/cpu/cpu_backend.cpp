@@ -149,6 +149,13 @@ class Member {
   void project_inputs(int64_t begin, int64_t end, int64_t active) {
     const int64_t depth = job_.layer->input_size;
     float* out = scratch_.x;
+    if (job_.order == nullptr && active == 1) {  // one row: its steps are evenly spaced
+      const float* in = job_.x + time_of(0, begin) * job_.x_step_stride + row_of(0) * job_.x_batch_stride;
+      const int64_t in_stride = job_.reverse ? -job_.x_step_stride : job_.x_step_stride;
+      kernels_.flush_copy({in, in_stride, out, depth, end - begin, depth});
+      out += (end - begin) * depth;
+      begin = end;
+    }
     for (int64_t step = begin; step < end; ++step) {
       active = rows_running_at(step, active);
       if (job_.order == nullptr) {  // evenly spaced rows
