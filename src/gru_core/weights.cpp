@@ -12,8 +12,7 @@
 namespace gruc {
 namespace {
 
-// A weight of 2^-100 or less counts as zero, like an input: a denormal operand would slow every fma that meets it.
-float flushed(float w) { return std::fabs(w) <= 7.88860905e-31f ? 0.0f : w; }
+float flushed(float w) { return std::fabs(w) <= kTiny ? 0.0f : w; }
 
 // matrix [3H, depth], rows r, z, n -> panels [block][depth][3][16]
 void pack_panels(const float* matrix, int64_t hidden, int64_t depth, float* panels) {

@@ -10,10 +10,7 @@ namespace {
 using gruc::Cell;
 using gruc::StepArgs;
 
-// States this small count as zero. Decaying states would otherwise end as denormals, and a state times a weight in one:
-// each such operation costs about 150 cycles on x86. 2^-100 leaves 26 binary orders for the weights.
-constexpr float kTiny = 7.88860905e-31f;
-inline V flush(V h) { return select_le(abs(h), set1(kTiny), set1(0.0f), h); }
+inline V flush(V h) { return select_le(abs(h), set1(gruc::kTiny), set1(0.0f), h); }
 
 // kPlain: sigmoid, tanh, no clip.
 template <bool kPlain>
