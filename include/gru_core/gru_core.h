@@ -4,10 +4,13 @@
  * The rightmost index changes fastest. All numbers are float32 unless a line says otherwise.
  *
  * Every function that can fail returns a gruc_status; gruc_last_error() then has the reason in words. No function
- * prints, aborts or throws. Weights are immutable and may be shared by any number of threads and states;
- * a state belongs to one thread at a time. The result is the same bits on every ISA, for every thread count, batch
- * split and chunking in time. NaN payloads are not part of that promise. Inputs, states and parameters of magnitude
- * 2^-100 or less count as zero, so that silence stays fast.
+ * prints, aborts or throws. (One thing is out of reach: GNU OpenMP ends the process where the system refuses it a
+ * thread, which only a call with threads > 1 can meet.) Weights are immutable and may be shared by any number of
+ * threads and states; a state belongs to one thread at a time. The result is the same bits on every ISA, for every
+ * thread count, batch split and chunking in time. NaN payloads are not part of that promise. Inputs, states and
+ * parameters of magnitude 2^-100 or less count as zero, so that silence stays fast. All of it in the default
+ * floating-point environment, which the library never changes; the blend is computed as n + z (h' - n), or h' + z (n -
+ * h') for take.
  */
 #ifndef GRU_CORE_H
 #define GRU_CORE_H
@@ -119,10 +122,11 @@ GRUC_API const char* gruc_status_name(gruc_status status) GRUC_NOEXCEPT; /* "GRU
 /* The ISAs built into this library, best first, by index from 0; NULL past the end. Static strings. */
 GRUC_API const char* gruc_isa_name(int32_t index) GRUC_NOEXCEPT;
 GRUC_API int32_t gruc_isa_supported(int32_t index) GRUC_NOEXCEPT; /* 1 if this CPU and its OS can run it, else 0 */
-/* What weights would be packed for now: the environment variable GRUC_ISA where it is set, else the best supported.
+/* The environment must not be changed by another thread during this call or gruc_weights_create.
+ * What weights would be packed for now: the environment variable GRUC_ISA where it is set, else the best supported.
  * Fails with GRUC_INVALID_ARGUMENT for an unknown name and GRUC_UNSUPPORTED for one that cannot run here. */
 GRUC_API gruc_status gruc_isa_active(const char** name) GRUC_NOEXCEPT;
-/* Threads that the process may use now: its affinity mask, and 1 in a forked child. */
+/* Threads that a call from this thread may use now: its affinity mask, and 1 in a forked child. */
 GRUC_API int32_t gruc_max_threads(void) GRUC_NOEXCEPT;
 
 /* --- what a network is --- */
@@ -187,6 +191,7 @@ typedef struct gruc_sequence {
 /* Defaults for T steps of B rows in the layout [T, B, ...]; all pointers NULL. */
 GRUC_API gruc_status gruc_sequence_init(const gruc_weights* weights, int64_t steps, int64_t batch,
                                         gruc_sequence* sequence) GRUC_NOEXCEPT;
+/* Depends on the weights and on steps, batch and threads alone; x and the other arrays may be set later. */
 GRUC_API gruc_status gruc_forward_workspace(const gruc_weights* weights, const gruc_sequence* sequence,
                                             size_t* size) GRUC_NOEXCEPT;
 GRUC_API gruc_status gruc_forward(const gruc_weights* weights, const gruc_sequence* sequence) GRUC_NOEXCEPT;

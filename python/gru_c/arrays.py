@@ -35,8 +35,12 @@ def check_shape(name: str, array: npt.NDArray[np.generic], shape: tuple[int, ...
 
 
 def as_lengths(value: npt.ArrayLike, batch: int, steps: int) -> npt.NDArray[np.int64]:
-    """Sequence lengths [batch] as int64, each from 0 to `steps`."""
-    array = np.asarray(value)
+    """Sequence lengths [batch] as int64, each from 0 to `steps`; always a copy, since a change during a call would make
+    the core leave its memory."""
+    try:
+        array = np.array(value)
+    except ValueError as error:
+        raise ValueError(f"lengths: expected an array of integers: {error}") from None
     if array.dtype.kind not in "iu" and array.size > 0:
         raise TypeError(f"lengths: expected integers, got dtype {array.dtype}")
     check_shape("lengths", array, (batch,))
@@ -44,7 +48,7 @@ def as_lengths(value: npt.ArrayLike, batch: int, steps: int) -> npt.NDArray[np.i
     if wrong.size:
         row = int(wrong[0])
         raise ValueError(f"lengths: expected 0 to {steps} (the steps of x), got {array[row]} in row {row}")
-    return np.ascontiguousarray(array, dtype=np.int64)
+    return np.require(array, dtype=np.int64, requirements=["C", "A"])
 
 
 def as_threads(value: int | None) -> int:

@@ -98,7 +98,8 @@ class GRU:
         spec: what the network is.
         params: name -> array for every name of `spec.parameter_shapes()`, in PyTorch's names and layout (rows are the
             gates r, z, n). Copied as float32.
-        h0: the initial state [L*D, H], or [L*D, B, H] for a fixed batch, where a call gives none; None: zeros.
+        h0: the initial state where a call gives none, [L*D, H] or [L*D, 1, H] for any batch, or [L*D, B, H] for a batch
+            of B alone; None: zeros.
         lengths: the lengths [B] where a call gives none (some ONNX models hold them); None: whole sequences.
 
     Raises:
@@ -244,12 +245,11 @@ class GRU:
         batch, steps = frames.shape[batch_axis], frames.shape[1 - batch_axis]
         rows = spec.num_layers * spec.num_directions
 
-        states: Floats | None = None
-        if h0 is not None:
+        if h0 is None:
+            states = self._own_h0("x", batch)
+        else:
             states = as_float32("h0", h0)
             check_shape("h0", states, (rows, batch, spec.hidden_size) if batched else (rows, spec.hidden_size))
-        elif self._h0 is not None:
-            states = self._own_h0(batch)
         counts = None
         if lengths is not None:
             if not batched:
@@ -261,26 +261,28 @@ class GRU:
         width = spec.num_directions * spec.hidden_size
         y = checked_out(out, (*x.shape[:-1], width), {"x": x, "h0": states})
         h_n = np.empty((rows, batch, spec.hidden_size), dtype=np.float32)
-        shaped = y if batched else y.reshape((*frames.shape[:-1], width))
+        shaped = y if batched else np.asarray(y).reshape((*frames.shape[:-1], width))
         self._weights.forward(frames, states, counts, shaped, h_n, spec.batch_first, as_threads(threads))
         return y, h_n if batched else h_n[:, 0]
 
-    def _own_h0(self, batch: int) -> Floats:
-        assert self._h0 is not None
+    def _own_h0(self, name: str, batch: int) -> Floats | None:
+        """The network's own initial state for `batch` rows; `name` is the argument that says how many."""
+        if self._h0 is None:
+            return None
         own = self._h0 if self._h0.ndim == 3 else self._h0[:, None]
         if own.shape[1] not in (1, batch):
-            raise ValueError(f"x: the network's own h0 is for a batch of {own.shape[1]}, got {batch}; pass h0")
+            raise ValueError(f"{name}: the network's own h0 is for a batch of {own.shape[1]}, got {batch}")
         return np.ascontiguousarray(np.broadcast_to(own, (own.shape[0], batch, own.shape[2])))
 
     def stream(self, batch: int = 1) -> Stream:
         """The state of `batch` independent rows to step through frame by frame, at the network's own h0 or zeros.
 
         Raises:
-            ValueError: the network has a reverse direction, which would have to start at the end.
+            TypeError, ValueError: `batch` is no count, or not that of the network's own h0; or the network has a
+                reverse direction, which would have to start at the end.
+            MemoryError: so many states do not fit.
         """
-        if self._spec.bidirectional or self._spec.reverse:
-            raise ValueError("stream: a reverse direction starts at the end of a sequence; call the GRU on whole ones")
-        return Stream(self._weights, self._spec, None if self._h0 is None else self._own_h0(batch), batch)
+        return Stream(self, batch)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), self._spec, self._params, self._h0, self._lengths)

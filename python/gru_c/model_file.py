@@ -62,26 +62,27 @@ def load_model(path: str | os.PathLike[str]) -> tuple[GRUSpec, dict[str, Any], d
         pass
     try:
         with safetensors.safe_open(os.fspath(path), framework="numpy") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+            spec = _spec_of(file.metadata() or {}, where)
+            tensors = {}
+            for name in file.keys():  # noqa: SIM118 (not a mapping)
+                dtype, expected = file.get_slice(name).get_dtype(), "I64" if name == "lengths" else "F32"
+                if dtype != expected:
+                    raise ValueError(f"{where}{name}: expected {expected}, got {dtype}")
+                tensors[name] = file.get_tensor(name)
     except safetensors.SafetensorError as error:
         raise ValueError(f"{where}not a safetensors file, or damaged: {error}") from None
+    return spec, tensors, {name: tensors.pop(name) for name in _DEFAULTS if name in tensors}
+
+
+def _spec_of(metadata: dict[str, str], where: str) -> GRUSpec:
     if KEY not in metadata:
         raise ValueError(f"{where}not a model of gru_c: its metadata has no {KEY!r}")
     try:
         about: dict[str, Any] = json.loads(metadata[KEY])
         version = about["version"]
+        if version != FORMAT_VERSION:
+            raise ValueError(f"format version {version!r}; this gru_c reads {FORMAT_VERSION}")
         fields: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in about["spec"].items()}
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise ValueError(f"{where}its metadata is damaged: {error!r}") from None
-    if version != FORMAT_VERSION:
-        raise ValueError(f"{where}format version {version!r}; this gru_c reads {FORMAT_VERSION}")
-    try:
-        spec = GRUSpec(**fields)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{where}its spec is damaged: {error}") from None
-    defaults = {name: tensors.pop(name) for name in _DEFAULTS if name in tensors}
-    for name, tensor in tensors.items():
-        if tensor.dtype != np.float32:
-            raise ValueError(f"{where}{name}: expected float32, got {tensor.dtype}")
-    return spec, tensors, defaults
+        return GRUSpec(**fields)
+    except (KeyError, TypeError, AttributeError, ValueError, RecursionError, OverflowError) as error:
+        raise ValueError(f"{where}its metadata is damaged, or of another version: {error!r}") from None

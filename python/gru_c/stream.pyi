@@ -3,11 +3,10 @@
 import numpy as np
 import numpy.typing as npt
 
-from gru_c._core import Weights
-from gru_c.spec import GRUSpec
+from gru_c.gru import GRU
 
 class Stream:
-    def __init__(self, weights: Weights, spec: GRUSpec, initial: npt.NDArray[np.float32] | None, batch: int) -> None: ...
+    def __init__(self, gru: GRU, batch: int = 1) -> None: ...
     @property
     def batch(self) -> int: ...
     @property

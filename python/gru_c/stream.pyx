@@ -4,7 +4,8 @@
 Must not import frameworks; the arithmetic is behind the C ABI of gru_core.h.
 """
 
-from libc.stdint cimport int32_t, int64_t
+cimport cython
+from libc.stdint cimport int64_t
 from cpython.pycapsule cimport PyCapsule_GetPointer
 
 cimport numpy as cnp
@@ -49,7 +50,7 @@ cdef int64_t NOGIL_WORK = 1 << 18
 
 
 cdef int raise_status(gruc_status status) except -1:
-    message = (<bytes>gruc_last_error()).decode()
+    message = (<bytes>gruc_last_error()).decode(errors="replace")
     if status == GRUC_OUT_OF_MEMORY:
         raise MemoryError(message)
     raise ValueError(message)
@@ -61,11 +62,13 @@ cdef bint is_plain(object array) noexcept:
             and cnp.PyArray_ISCARRAY_RO(<cnp.ndarray>array))
 
 
+@cython.no_gc_clear  # the state points into the weights until it is destroyed
 cdef class Stream:
     """The state of `batch` independent rows that one network steps through, frame by frame.
 
     Made by `GRU.stream()`. The same bits as the whole sequence in one call. Weights are shared, not copied. Use it from
-    one thread at a time: a second one gets a RuntimeError while the first is inside a call.
+    one thread at a time: a second one gets a RuntimeError while the first is inside a call. After a fork, a stream that
+    another thread was inside of stays unusable in the child.
     """
 
     cdef gruc_state* _state
@@ -83,13 +86,21 @@ cdef class Stream:
         self._state = NULL
         self._busy = 0
 
-    def __init__(self, weights, spec, initial, batch):
+    def __init__(self, gru, batch=1):
+        from gru_c.gru import GRU  # which imports this module
+
         if self._state != NULL:
             raise RuntimeError("a Stream cannot be initialised twice")
+        if not isinstance(gru, GRU):
+            raise TypeError(f"gru: expected a GRU, got {type(gru).__name__}")
+        spec = gru.spec
+        if spec.bidirectional or spec.reverse:
+            raise ValueError("stream: a reverse direction starts at the end of a sequence; call the GRU on whole ones")
         if isinstance(batch, bool) or not isinstance(batch, (int, np.integer)):
             raise TypeError(f"batch: expected an int, got {batch!r}")
         if not 0 <= batch < 1 << 62:
             raise ValueError(f"batch: expected 0 or more, got {batch}")
+        weights = gru._weights
         cdef const gruc_weights* packed = <const gruc_weights*>PyCapsule_GetPointer(weights.handle, "gruc_weights")
         cdef gruc_state* state = NULL
         cdef gruc_status status = gruc_state_create(packed, batch, &state)
@@ -97,13 +108,13 @@ cdef class Stream:
             raise_status(status)
         self._state = state
         self._weights = weights
-        self._initial = initial
         self._batch_first = spec.batch_first
         self.batch = batch
         self.input_size = spec.input_size
         self.hidden_size = spec.hidden_size
         self.num_layers = spec.num_layers
         self._work = batch * spec.num_parameters
+        self._initial = gru._own_h0("batch", batch)
         self.reset()
 
     def __dealloc__(self):

@@ -74,12 +74,8 @@ class Weights {
       if (bias_hh) need_size("bias_hh", *bias_hh, 3 * hidden_size);
       raw.push_back({weight_ih.data(), weight_hh.data(), data_or_null(bias_ih), data_or_null(bias_hh)});
     }
-    py::gil_scoped_release nogil;
-    gruc_weights* weights = nullptr;
-    const gruc_status status = gruc_weights_create(&spec_, raw.data(), raw.size(), &weights);
-    py::gil_scoped_acquire gil;
-    check(status);
-    weights_ = weights;
+    // With the GIL: another thread that sets an environment variable meanwhile would pull GRUC_ISA away under getenv.
+    check(gruc_weights_create(&spec_, raw.data(), raw.size(), &weights_));
   }
   Weights(const Weights&) = delete;
   Weights& operator=(const Weights&) = delete;

@@ -93,8 +93,9 @@ gruc_status gruc_spec_validate(const gruc_spec* spec) noexcept {
 gruc_status gruc_weights_create(const gruc_spec* spec, const gruc_layer_params* params, size_t params_count,
                                 gruc_weights** weights) noexcept {
   return guarded([&] {
-    need(spec, "spec");
     need(weights, "weights");
+    *weights = nullptr;
+    need(spec, "spec");
     *weights = gruc::create_weights(*spec, params, params_count);
   });
 }
@@ -106,8 +107,9 @@ size_t gruc_weights_bytes(const gruc_weights* weights) noexcept { return weights
 
 gruc_status gruc_state_create(const gruc_weights* weights, int64_t batch, gruc_state** state) noexcept {
   return guarded([&] {
-    need(weights, "weights");
     need(state, "state");
+    *state = nullptr;
+    need(weights, "weights");
     std::unique_ptr<void, gruc::Release> memory(gruc::allocate(gruc::state_size(*weights, batch)));
     *state = gruc::init_state(*weights, batch, memory.get());
     memory.release();
@@ -125,9 +127,10 @@ gruc_status gruc_state_size(const gruc_weights* weights, int64_t batch, size_t* 
 gruc_status gruc_state_init(const gruc_weights* weights, int64_t batch, void* memory, size_t size,
                             gruc_state** state) noexcept {
   return guarded([&] {
+    need(state, "state");
+    *state = nullptr;
     need(weights, "weights");
     need(memory, "memory");
-    need(state, "state");
     const size_t needed = gruc::state_size(*weights, batch);
     if (size < needed)
       gruc::fail_argument("size: expected " + std::to_string(needed) + " bytes or more, got " + std::to_string(size));

@@ -35,7 +35,7 @@ struct Workspace {
 
 Workspace place(Arena& arena, const Spec& spec, const gruc_sequence& s, const Plan& plan) {
   Workspace w{};
-  if (s.lengths != nullptr) w.order = arena.take<int64_t>(s.batch);
+  w.order = arena.take<int64_t>(s.batch);
   const auto rows = checked_product(static_cast<size_t>(s.steps), static_cast<size_t>(s.batch));
   const auto width = static_cast<size_t>(directions(spec) * spec.hidden_size);
   for (int32_t i = 0; i < std::min(2, spec.num_layers - 1); ++i)
@@ -57,13 +57,16 @@ void check_at_least(const char* field, int64_t value, int64_t low) {
                   std::to_string(value));
 }
 
-void check(const gruc_sequence& s) {
+void check_sizes(const gruc_sequence& s) {
   if (s.struct_size != sizeof(gruc_sequence))
     fail_argument("sequence.struct_size: expected " + std::to_string(sizeof(gruc_sequence)) + ", got " +
                   std::to_string(s.struct_size) + "; fill it with gruc_sequence_init");
   check_at_least("steps", s.steps, 0);
   check_at_least("batch", s.batch, 0);
   check_at_least("threads", s.threads, 1);
+}
+
+void check_data(const gruc_sequence& s) {
   if (s.steps > 0 && s.batch > 0 && s.x == nullptr) fail_argument("sequence.x: expected an array, got NULL");
   for (int64_t b = 0; s.lengths != nullptr && b < s.batch; ++b)
     if (s.lengths[b] < 0 || s.lengths[b] > s.steps)
@@ -92,7 +95,7 @@ struct Call {
     job.steps = s->steps;
     job.batch = s->batch;
     job.lengths = s->lengths;
-    job.order = workspace.order;
+    job.order = s->lengths == nullptr ? nullptr : workspace.order;
     if (layer == 0) {
       job.x = s->x;
       job.x_step_stride = s->x_step_stride;
@@ -177,12 +180,13 @@ gruc_sequence default_sequence(const gruc_weights& weights, int64_t steps, int64
 }
 
 size_t forward_workspace(const gruc_weights& weights, const gruc_sequence& s) {
-  check(s);
+  check_sizes(s);
   return workspace_size(weights, s, plan_of(weights, s));
 }
 
 void forward(const gruc_weights& weights, const gruc_sequence& s) {
-  check(s);
+  check_sizes(s);
+  check_data(s);
   // Made once: how many threads the process may use can change while this runs, or since the caller asked for the size.
   // One thread always fits into what forward_workspace said, and the answer is the same.
   Plan plan = plan_of(weights, s);

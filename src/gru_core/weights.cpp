@@ -34,11 +34,11 @@ void pack_biases(const Spec& spec, const gruc_layer_params& p, LayerWeights& w) 
     const int64_t block = unit / kLanes, lane = unit % kLanes;
     for (int64_t gate = 0; gate < kGates; ++gate) {
       const bool real = unit < hidden;
-      const float outside = real && p.bias_ih != nullptr ? p.bias_ih[gate * hidden + unit] : 0.0f;
-      const float inside = real && p.bias_hh != nullptr ? p.bias_hh[gate * hidden + unit] : 0.0f;
+      const float outside = real && p.bias_ih != nullptr ? flushed(p.bias_ih[gate * hidden + unit]) : 0.0f;
+      const float inside = real && p.bias_hh != nullptr ? flushed(p.bias_hh[gate * hidden + unit]) : 0.0f;
       const bool apart = after && gate == 2;
       w.input_bias[block * kPanelRow + gate * kLanes + lane] = flushed(apart ? outside : outside + inside);
-      if (gate == 2) w.hidden_bias[unit] = apart ? flushed(inside) : 0.0f;
+      if (gate == 2) w.hidden_bias[unit] = apart ? inside : 0.0f;
     }
   }
 }

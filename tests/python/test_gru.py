@@ -131,6 +131,7 @@ def test_strided_and_foreign_arrays() -> None:
         (lambda g: g(noise(7, 4, 3), None, [1, 2**33, 3, 7]), ValueError, "lengths: expected 0 to 7"),
         (lambda g: g(noise(7, 4, 3), None, [1.0, 2, 3, 7]), TypeError, "lengths: expected integers, got dtype float64"),
         (lambda g: g(noise(7, 3), None, [7]), ValueError, "lengths: only for a batch"),
+        (lambda g: g(noise(7, 4, 3), None, [[1], [2, 3]]), ValueError, "lengths: expected an array of integers"),
         (lambda g: g(noise(7, 4, 3), threads=0), ValueError, "threads: expected 1 or more, got 0"),
         (lambda g: g(noise(7, 4, 3), threads=1.5), TypeError, "threads: expected an int or None, got 1.5"),
         (lambda g: g(noise(7, 4, 3), threads=2**31), ValueError, "threads: expected 1 or more, got 2147483648"),
@@ -146,6 +147,18 @@ def test_bad_calls(call: Any, error: type[Exception], words: str) -> None:
     with pytest.raises(error, match=words):
         call(gru)
     assert np.array_equal(gru(noise(7, 4, 3))[0], want[0])  # still usable
+
+
+def test_lengths_are_copied() -> None:
+    """In the memory of `out`, they would change while the core relies on them."""
+    gru = make(input_size=2, hidden_size=3)
+    memory = np.zeros(36, dtype=np.float32)
+    lengths = memory[:6].view(np.int64)
+    lengths[:] = 4
+    x = noise(4, 3, 2)
+    want, _ = gru(x, lengths=[4, 4, 4])
+    y, _ = gru(x, lengths=lengths, out=memory.reshape(4, 3, 3))
+    assert np.array_equal(y, want)
 
 
 def test_out_may_not_overlap_an_input() -> None:
@@ -189,10 +202,11 @@ def test_bad_constructor_arguments() -> None:
         GRU(GRUSpec(3, 5), make().params, h0=noise(1, 4))
 
 
-@pytest.mark.parametrize("name", ["sse9", "AVX2", "neon"])
+@pytest.mark.parametrize("name", ["sse9", "AVX2", "neon", "\udcff"])
 def test_unknown_isa(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv("GRUC_ISA", name)
-    with pytest.raises(ValueError, match=f"GRUC_ISA: unknown ISA '{name}'; this build has "):
+    shown = name if name.isascii() else "[?]"
+    with pytest.raises(ValueError, match=f"GRUC_ISA: unknown ISA '{shown}'; this build has "):
         make()
     with pytest.raises(ValueError, match="GRUC_ISA"):
         gru_c.active_isa()

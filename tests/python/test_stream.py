@@ -146,6 +146,21 @@ def test_reverse_directions_cannot_stream(fields: dict[str, Any]) -> None:
         make(**fields).stream()
 
 
+def test_own_h0_and_the_batch() -> None:
+    params = make().params
+    gru = GRU(GRUSpec(3, 5), params, h0=noise(1, 4, 5))
+    assert np.array_equal(gru.stream(4).state, noise(1, 4, 5))
+    for batch, error, words in (
+        (2, ValueError, "batch: the network's own h0 is for a batch of 4, got 2"),
+        (-1, ValueError, "batch: expected 0 or more"),
+        ("a", TypeError, "batch: expected an int"),
+    ):
+        with pytest.raises(error, match=words):
+            gru.stream(batch)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="gru: expected a GRU, got int"):
+        Stream(5)  # type: ignore[arg-type]
+
+
 def test_cannot_be_pickled_or_half_made() -> None:
     with pytest.raises(TypeError, match="cannot be pickled"):
         pickle.dumps(make().stream())

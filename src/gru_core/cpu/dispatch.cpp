@@ -25,8 +25,12 @@ Isa isa_at(int32_t index) {
 }
 
 const KernelTable& select_kernels() {
-  const char* forced = std::getenv("GRUC_ISA");
-  const bool any = forced == nullptr || *forced == '\0';
+  // A copy, made at once; and ASCII, since messages must be text in any encoding.
+  const char* value = std::getenv("GRUC_ISA");
+  std::string forced = value == nullptr ? "" : value;
+  for (char& c : forced)
+    if (c < ' ' || c > '~') c = '?';
+  const bool any = forced.empty();
   std::string names;
   for (int32_t i = 0;; ++i) {
     const Isa isa = isa_at(i);
@@ -35,14 +39,13 @@ const KernelTable& select_kernels() {
       if (isa.supported) return *isa.kernels;
       continue;
     }
-    if (std::string(forced) == isa.kernels->name) {
+    if (forced == isa.kernels->name) {
       if (isa.supported) return *isa.kernels;
-      throw Error(GRUC_UNSUPPORTED,
-                  "GRUC_ISA: this CPU or its operating system cannot run '" + std::string(forced) + "'");
+      throw Error(GRUC_UNSUPPORTED, "GRUC_ISA: this CPU or its operating system cannot run '" + forced + "'");
     }
     names += (names.empty() ? "" : ", ") + std::string(isa.kernels->name);
   }
-  fail_argument("GRUC_ISA: unknown ISA '" + std::string(forced) + "'; this build has " + names);
+  fail_argument("GRUC_ISA: unknown ISA '" + forced + "'; this build has " + names);
 }
 
 }  // namespace gruc
