@@ -298,6 +298,15 @@ def test_only_kernel_objects_hold_vector_code(build: Path) -> None:
     assert "zmm" in registers(kernels["avx512"])
 
 
+def test_kernels_do_not_jump_on_data(build: Path) -> None:
+    """A scalar comparison of floats sets flags for a jump; a step's time may not depend on the data."""
+    if platform.machine() not in {"x86_64", "AMD64"} or shutil.which("objdump") is None:
+        pytest.skip("needs objdump and an x86-64 build")
+    for name, path in kernel_objects(build).items():
+        code = tool("objdump", "--disassemble", "--no-show-raw-insn", path)
+        assert re.findall(r"\tv?u?comis[sd]\s", code) == [], name
+
+
 def declared_functions() -> list[str]:
     text = re.sub(r"/\*.*?\*/", " ", HEADER.read_text(), flags=re.DOTALL)
     return sorted(re.findall(r"^GRUC_API\b[^;(]*?\b(gruc_\w+)\(", text, flags=re.MULTILINE))
