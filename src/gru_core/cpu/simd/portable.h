@@ -41,12 +41,15 @@ inline float fma1(float a, float b, float c) {
   const double s = p + d;
   const double t = s - p;
   const double error = (p - (s - t)) + (d - t);  // Knuth's TwoSum: s + error is the exact sum
-  uint64_t u;
+  // On bits, since comparisons of floats would become jumps. The error is NaN where s is infinite or NaN.
+  uint64_t u, e;
   __builtin_memcpy(&u, &s, 8);
-  const uint64_t inexact = error != 0.0 && error == error;  // error is NaN where s is infinite or NaN
-  const uint64_t even = (u & 1) ^ 1;
-  const uint64_t toward_zero = (error < 0.0) != (s < 0.0);
-  u += inexact & even ? (toward_zero ? ~uint64_t{0} : uint64_t{1}) : 0;
+  __builtin_memcpy(&e, &error, 8);
+  const uint64_t magnitude = e & ~(uint64_t{1} << 63);
+  const uint64_t inexact = magnitude - 1 < 0x7fefffffffffffffu;
+  const uint64_t even = ~u & 1;
+  const uint64_t toward_zero = (e ^ u) >> 63;
+  u += (inexact & even) * (1 - 2 * toward_zero);
   double odd;
   __builtin_memcpy(&odd, &u, 8);
   return static_cast<float>(odd);
