@@ -39,7 +39,7 @@ constexpr Bound kBounds[] = {
     {"elu_alpha", {GRUC_ELU, 0.3f, 0}, 1.75, 0},
     {"softsign", {GRUC_SOFTSIGN, 0, 0}, 1.5, 0},
     // Below -87 it stays e^-87, the last power that is no denormal.
-    {"softplus", {GRUC_SOFTPLUS, 0, 0}, 2, 1.7e-38},
+    {"softplus", {GRUC_SOFTPLUS, 0, 0}, 2.25, 1.7e-38},
 };
 
 double last_place(double exact) {
