@@ -69,7 +69,7 @@ typedef enum gruc_activation_kind {
   GRUC_RELU = 2,             /* max(x, 0) */
   GRUC_AFFINE = 3,           /* a x + b */
   GRUC_LEAKY_RELU = 4,       /* x < 0 ? a x : x */
-  GRUC_THRESHOLDED_RELU = 5, /* x > a ? x : 0 */
+  GRUC_THRESHOLDED_RELU = 5, /* x <= a ? 0 : x */
   GRUC_SCALED_TANH = 6,      /* a tanh(b x) */
   GRUC_HARD_SIGMOID = 7,     /* min(max(a x + b, 0), 1) */
   GRUC_ELU = 8,              /* x < 0 ? a (e^x - 1) : x */
@@ -93,7 +93,7 @@ typedef struct gruc_spec {
   int32_t reset;                      /* gruc_reset */
   int32_t update;                     /* gruc_update */
   int32_t bias;                       /* gruc_bias */
-  gruc_activation gate_activation[2]; /* of r and z; [0] forward direction, [1] reverse direction */
+  gruc_activation gate_activation[2]; /* of r and z; [0] the forward or only direction, [1] the other */
   gruc_activation activation[2];      /* of the candidate n */
   float clip;                         /* bounds the input of every activation to [-clip, clip]; infinity: no bound */
 } gruc_spec;
