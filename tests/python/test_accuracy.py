@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 
 import reference
 from gru_c import GRU, GRUSpec
@@ -20,9 +20,10 @@ def test_random_networks(case: Case) -> None:
     with np.errstate(invalid="ignore", over="ignore"):
         want_y, want_h = reference.forward(case.spec, params, x, h0, lengths)
     # Unbounded activations (affine, relu, ...) may amplify rounding from step to step.
+    # Where they let a network diverge, another is drawn in its place.
+    assume(np.isfinite(want_y).all())
     size = max(1.0, float(np.abs(want_y).max(initial=0)))
-    if not np.isfinite(size) or size > 1e3:
-        return
+    assume(size <= 1e3)
     bounded = {case.spec.gate_activation, case.spec.activation} <= {"sigmoid", "tanh", "softsign"}
     tolerance = 2e-6 if bounded else 2e-4 * size
     np.testing.assert_allclose(y, want_y, rtol=0, atol=tolerance)
