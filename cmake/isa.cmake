@@ -22,15 +22,21 @@ else()
   endif()
 endif()
 
-# gruc_add_kernels(<list variable>): one OBJECT library per ISA; appends their objects to the list.
-function(gruc_add_kernels objects)
+# For objects that list what was built per ISA.
+set(GRUC_ISA_DEFINITIONS
+  $<$<IN_LIST:avx2,${GRUC_ISAS}>:GRUC_HAVE_AVX2> $<$<IN_LIST:avx512,${GRUC_ISAS}>:GRUC_HAVE_AVX512>)
+
+# gruc_add_isa_objects(<name> <source> <list variable>): one OBJECT library per ISA, <name>_<isa>; appends their objects
+# to the list.
+function(gruc_add_isa_objects name source objects)
   foreach(isa IN LISTS GRUC_ISAS)
     string(TOUPPER ${isa} upper)
-    add_library(gru_kernels_${isa} OBJECT src/gru_core/cpu/kernels.cpp)
-    target_include_directories(gru_kernels_${isa} PRIVATE src/gru_core include)
-    target_compile_definitions(gru_kernels_${isa} PRIVATE GRUC_KERNELS_${upper} GRUC_STATIC)
-    target_compile_options(gru_kernels_${isa} PRIVATE ${GRUC_WARNINGS} ${GRUC_BASELINE_FLAGS} ${GRUC_FLAGS_${isa}})
-    list(APPEND ${objects} $<TARGET_OBJECTS:gru_kernels_${isa}>)
+    add_library(${name}_${isa} OBJECT ${source})
+    target_include_directories(${name}_${isa} PRIVATE
+      ${PROJECT_SOURCE_DIR}/src ${PROJECT_SOURCE_DIR}/src/gru_core ${PROJECT_SOURCE_DIR}/include)
+    target_compile_definitions(${name}_${isa} PRIVATE GRUC_KERNELS_${upper} GRUC_STATIC)
+    target_compile_options(${name}_${isa} PRIVATE ${GRUC_WARNINGS} ${GRUC_BASELINE_FLAGS} ${GRUC_FLAGS_${isa}})
+    list(APPEND ${objects} $<TARGET_OBJECTS:${name}_${isa}>)
   endforeach()
   set(${objects} ${${objects}} PARENT_SCOPE)
 endfunction()

@@ -20,6 +20,7 @@ from gru_c import gru
 
 ROOT = Path(__file__).resolve().parents[2]
 CORE = ROOT / "src" / "gru_core"
+MACHINE = ROOT / "src" / "machine"
 HEADER = ROOT / "include" / "gru_core" / "gru_core.h"
 SOURCE_SUFFIXES = {".h", ".hpp", ".c", ".cpp", ".def", ".map", ".py", ".pyi", ".pyx", ".pxd"}
 
@@ -126,11 +127,30 @@ def test_includes_have_no_cycle() -> None:
 def test_bindings_see_the_c_abi_alone() -> None:
     for path in sources("src/bindings"):
         own = [name for name in includes(path) if name.startswith('"') or "gru_core" in name]
-        assert own in ([], ['"gru_core/gru_core.h"']), path.name
+        allowed = '"machine/limits.h"' if path.name == "machine_module.cpp" else '"gru_core/gru_core.h"'
+        assert own in ([], [allowed]), path.name
     for path in sources("python"):
         if path.suffix in {".pyx", ".pxd"}:
             headers = re.findall(r'cdef extern from "([^"]+)"', path.read_text())
             assert set(headers) <= {"gru_core/gru_core.h"}, path.name
+
+
+# The room of the machine's limits: what each file may include of ours. Nothing in the core can include it: the files of
+# the core include none that is outside.
+MACHINE_ROOM = {
+    "limits_table.h": r"",
+    "limits_kernels.cpp": r"machine/limits_table\.h|cpu/simd/\w+\.h",
+    "limits.h": r"",
+    "limits.cpp": r"machine/limits(_table)?\.h|gru_core/gru_core\.h",
+}
+
+
+def test_machine_sees_the_vectors_and_the_c_abi_alone() -> None:
+    files = sources("src/machine")
+    assert {path.name for path in files} == set(MACHINE_ROOM)
+    for path in files:
+        own = [name.strip('"') for name in includes(path) if name.startswith('"')]
+        assert [name for name in own if not re.fullmatch(MACHINE_ROOM[path.name], name)] == [], path.name
 
 
 def test_the_public_header_needs_nothing() -> None:
@@ -143,6 +163,8 @@ def test_kernels_include_no_cpp_library() -> None:
     assert library <= allowed
     for path in [*(CORE / "cpu" / "kernels").iterdir(), CORE / "cpu" / "kernels.cpp"]:
         assert not [name for name in includes(path) if name.startswith("<")], path.name
+    assert not [name for name in includes(MACHINE / "limits_kernels.cpp") if name.startswith("<")]
+    assert includes(MACHINE / "limits_table.h") == ["<stdint.h>"]
 
 
 # --- what stands where ------------------------------------------------------------------------------------------------
@@ -175,7 +197,7 @@ def test_each_thing_in_its_room(thing: str) -> None:
 
 def test_files_say_what_they_are() -> None:
     wrong = []
-    for path in sources("src", "include", "python", "tests"):
+    for path in sources("src", "include", "python", "tests", "bench"):
         first = path.read_text().lstrip().split("\n")[0]
         python = path.suffix in {".py", ".pyi", ".pyx", ".pxd"}
         if not first.startswith(('"""', "#") if python else ("//", "/*", "# ")):
@@ -184,7 +206,7 @@ def test_files_say_what_they_are() -> None:
 
 
 def test_files_are_small() -> None:
-    files = sources("src", "include", "python", "tests")
+    files = sources("src", "include", "python", "tests", "bench")
     lengths = {p.relative_to(ROOT).as_posix(): p.read_text().count("\n") for p in files}
     assert {name: lines for name, lines in lengths.items() if lines > 400} == {}
 
@@ -256,28 +278,33 @@ def objects(build: Path, target: str) -> list[Path]:
     return found
 
 
-def kernel_objects(build: Path) -> dict[str, Path]:
-    isas = [
-        p.name.removeprefix("gru_kernels_").removesuffix(".dir") for p in build.glob("CMakeFiles/gru_kernels_*.dir")
-    ]
-    found = {isa: objects(build, f"gru_kernels_{isa}") for isa in isas}
+# What is compiled once per ISA: the kernels, and the limits that they are held against.
+PER_ISA = ("kernels", "limits")
+
+
+def kernel_objects(build: Path, kind: str = "kernels") -> dict[str, Path]:
+    prefix = f"gru_{kind}_"
+    isas = [p.name.removeprefix(prefix).removesuffix(".dir") for p in build.glob(f"CMakeFiles/{prefix}*.dir")]
+    found = {isa: objects(build, prefix + isa) for isa in isas}
     assert "portable" in found
     assert all(len(files) == 1 for files in found.values())
     return {isa: files[0] for isa, files in found.items()}
 
 
-def test_kernel_objects_export_their_table_alone(build: Path) -> None:
-    for isa, path in kernel_objects(build).items():
+@pytest.mark.parametrize("kind", PER_ISA)
+def test_kernel_objects_export_their_table_alone(build: Path, kind: str) -> None:
+    for isa, path in kernel_objects(build, kind).items():
         exported = symbols(path, "--defined-only", "--extern-only")
-        assert list(exported) == [f"_ZN4gruc{len('kernels_' + isa)}kernels_{isa}E"]
+        assert list(exported) == [f"_ZN4gruc{len(f'{kind}_{isa}')}{kind}_{isa}E"]
         weak = {name: letter for name, letter in symbols(path).items() if letter in "WwVvu"}
         assert weak == {}, isa
 
 
-def test_kernel_objects_need_nothing(build: Path) -> None:
+@pytest.mark.parametrize("kind", PER_ISA)
+def test_kernel_objects_need_nothing(build: Path, kind: str) -> None:
     # memcpy and memset are the C library's, and what compilers make of plain loops.
     allowed = {"memcpy", "memset", "memmove", "__stack_chk_fail", "_GLOBAL_OFFSET_TABLE_"}
-    for isa, path in kernel_objects(build).items():
+    for isa, path in kernel_objects(build, kind).items():
         assert set(symbols(path, "--undefined-only")) <= allowed, isa
 
 
@@ -288,11 +315,12 @@ def registers(path: Path) -> set[str]:
     return found | ({"vex"} if re.search(r"\tv\w+\s[^\n]*%[xyz]mm", code) else set())
 
 
-def test_only_kernel_objects_hold_vector_code(build: Path) -> None:
+@pytest.mark.parametrize(("kind", "baseline"), [("kernels", "gru_core_objects"), ("limits", "gru_machine")])
+def test_only_kernel_objects_hold_vector_code(build: Path, kind: str, baseline: str) -> None:
     if platform.machine() not in {"x86_64", "AMD64"} or shutil.which("objdump") is None:
         pytest.skip("needs objdump and an x86-64 build")
-    kernels = kernel_objects(build)
-    for path in [*objects(build, "gru_core_objects"), kernels["portable"]]:
+    kernels = kernel_objects(build, kind)
+    for path in [*objects(build, baseline), kernels["portable"]]:
         assert registers(path) == set(), path.name
     assert registers(kernels["avx2"]) == {"ymm", "vex"}
     assert "zmm" in registers(kernels["avx512"])

@@ -1,0 +1,231 @@
+// Every kernel of cpu/kernels.def, on every ISA that this machine runs, against the machine's own limits.
+// A kernel whose argument struct has a Problem here is measured without another line; one with a new struct does not
+// compile. Must not include more of the core than the kernels, their dispatch and aligned memory.
+#include <benchmark/benchmark.h>
+
+#include <cmath>
+#include <ctime>
+#include <limits>
+#include <map>
+#include <memory>
+#include <random>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "arena.h"
+#include "cpu/dispatch.h"
+#include "cpu/kernel_table.h"
+#include "machine/limits.h"
+
+namespace gruc {
+namespace {
+
+struct Size {
+  int64_t rows;
+  int64_t hidden;
+};
+constexpr Size kSizes[] = {{1, 16}, {1, 64}, {1, 256}, {1, 512}, {4, 128}, {8, 128}, {32, 256}, {64, 512}};
+
+// What one call does: flops of its products, and the bytes that it cannot do without reading or writing once, which are
+// its working set too.
+struct Work {
+  int64_t flops;
+  int64_t bytes;
+};
+
+class Data {
+ public:
+  // `count` floats, evenly random within +-bound, 64-byte aligned as packed weights and states are.
+  float* floats(int64_t count, double bound = 1.0) {
+    arrays_.emplace_back(static_cast<float*>(allocate(static_cast<size_t>(count) * sizeof(float))));
+    std::uniform_real_distribution<float> number(static_cast<float>(-bound), static_cast<float>(bound));
+    for (int64_t i = 0; i < count; ++i) arrays_.back()[i] = number(random_);
+    return arrays_.back().get();
+  }
+
+ private:
+  std::mt19937 random_{1};
+  std::vector<std::unique_ptr<float[], Release>> arrays_;
+};
+
+constexpr int64_t kFloat = sizeof(float);
+int64_t blocks_of(int64_t hidden) { return (hidden + kLanes - 1) / kLanes; }
+
+// The arguments of a kernel by their struct: args[0] and args[1] in turn, and the work of a call.
+template <class Args>
+struct Problem;
+
+// As many inputs as hidden units.
+template <>
+struct Problem<ProjectArgs> {
+  Problem(std::string_view, Size size) {
+    const int64_t depth = size.hidden, blocks = blocks_of(depth), width = blocks * kPanelRow;
+    ProjectArgs p{};
+    p.a = data.floats(size.rows * depth);
+    p.a_stride = depth;
+    p.rows = size.rows;
+    p.depth = depth;
+    p.panels = data.floats(width * depth, 1 / std::sqrt(static_cast<double>(depth)));
+    p.bias = data.floats(width);
+    p.out = data.floats(size.rows * width);
+    p.blocks = {0, blocks, false};
+    args[0] = args[1] = p;
+    args[1].blocks.backwards = true;
+    work.flops = 2 * size.rows * depth * kGates * size.hidden;
+    work.bytes = kFloat * (size.rows * depth + width * depth + width + size.rows * width);
+  }
+  Data data;
+  ProjectArgs args[2];
+  Work work;
+};
+
+// How much of a whole step a kernel does.
+struct StepShare {
+  int64_t gates;
+  int64_t states;  // arrays like h that it reads or writes
+};
+constexpr StepShare share_of(std::string_view kernel) {
+  if (kernel == "step_before_gates") return {2, 3};      // h -> reset_h, update
+  if (kernel == "step_before_candidate") return {1, 4};  // reset_h, update, h -> h_next
+  return {3, 2};                                         // h -> h_next
+}
+
+// The input's product is done already, as in sequences. Each step reads the state that the one before wrote.
+template <>
+struct Problem<StepArgs> {
+  Problem(std::string_view kernel, Size size) {
+    const int64_t depth = size.hidden, blocks = blocks_of(depth), stride = blocks * kLanes;
+    cell.gate.kind = GRUC_SIGMOID;
+    cell.candidate.kind = GRUC_TANH;
+    cell.clip = std::numeric_limits<float>::infinity();
+    cell.plain = true;
+    float* h[] = {data.floats(size.rows * stride), data.floats(size.rows * stride)};
+    StepArgs p{};
+    p.gates_x = data.floats(size.rows * blocks * kPanelRow);
+    p.panels = data.floats(blocks * depth * kPanelRow, 1 / std::sqrt(static_cast<double>(depth)));
+    p.hidden_bias = data.floats(stride);
+    p.reset_h = data.floats(size.rows * stride);
+    p.update = data.floats(size.rows * stride);
+    p.h_stride = stride;
+    p.rows = size.rows;
+    p.depth = depth;
+    p.cell = &cell;
+    for (int i = 0; i < 2; ++i) {
+      args[i] = p;
+      args[i].h = h[i];
+      args[i].h_next = h[1 - i];
+      args[i].blocks = {0, blocks, i == 1};
+    }
+    const StepShare share = share_of(kernel);
+    work.flops = 2 * size.rows * depth * share.gates * size.hidden;
+    work.bytes = kFloat * stride * (share.gates * (depth + size.rows) + share.states * size.rows);
+  }
+  Data data;
+  Cell cell{};
+  StepArgs args[2];
+  Work work;
+};
+
+template <>
+struct Problem<ActivateArgs> {
+  Problem(std::string_view, Size size) {
+    const int64_t count = size.rows * blocks_of(size.hidden) * kLanes;
+    ActivateArgs p{};
+    p.activation.kind = GRUC_TANH;
+    p.in = data.floats(count, 4.0);
+    p.out = data.floats(count);
+    p.count = count;
+    args[0] = args[1] = p;
+    work = {0, 2 * kFloat * count};
+  }
+  Data data;
+  ActivateArgs args[2];
+  Work work;
+};
+
+// Rows with gaps: without them it is one long row.
+template <>
+struct Problem<CopyArgs> {
+  Problem(std::string_view, Size size) {
+    CopyArgs p{};
+    p.in_stride = p.out_stride = size.hidden + kLanes;
+    p.in = data.floats(size.rows * p.in_stride);
+    p.out = data.floats(size.rows * p.out_stride);
+    p.rows = size.rows;
+    p.count = size.hidden;
+    args[0] = args[1] = p;
+    work = {0, 2 * kFloat * size.rows * size.hidden};
+  }
+  Data data;
+  CopyArgs args[2];
+  Work work;
+};
+
+constexpr double kLimitSeconds = 0.05;
+
+// Measured once each, in this run.
+double fma_limit(const std::string& isa) {
+  static std::map<std::string, double> known;
+  const auto [at, fresh] = known.try_emplace(isa);
+  if (fresh) at->second = fma_rate(isa, kLimitSeconds);
+  return at->second;
+}
+double read_limit(const std::string& isa, int64_t bytes) {
+  static std::map<std::pair<std::string, int64_t>, double> known;
+  const auto [at, fresh] = known.try_emplace({isa, bytes});
+  if (fresh) at->second = read_bandwidth(isa, bytes, kLimitSeconds);
+  return at->second;
+}
+
+template <class Args>
+using Kernel = void (*)(const Args&);
+
+template <class Args>
+void measure(benchmark::State& state, const std::string& isa, Kernel<Args> kernel, Problem<Args>& problem) {
+  int turn = 0;
+  // The processor's time, not the wall's: what other programs take meanwhile is not the kernel's.
+  const std::clock_t begin = std::clock();
+  for ([[maybe_unused]] auto iteration : state) kernel(problem.args[turn ^= 1]);
+  const double seconds = static_cast<double>(std::clock() - begin) / CLOCKS_PER_SEC;
+  const double calls_per_second = static_cast<double>(state.iterations()) / seconds;
+  const double bytes = static_cast<double>(problem.work.bytes) * calls_per_second;
+  state.counters["GB/s"] = bytes * 1e-9;
+  state.counters["of_read"] = bytes / read_limit(isa, problem.work.bytes);
+  if (problem.work.flops == 0) return;
+  const double flops = static_cast<double>(problem.work.flops) * calls_per_second;
+  state.counters["GF/s"] = flops * 1e-9;
+  state.counters["of_fma"] = flops / fma_limit(isa);
+}
+
+template <class Args>
+void add(const std::string& name, Kernel<Args> KernelTable::* kernel) {
+  for (int32_t i = 0; isa_at(i).kernels != nullptr; ++i) {
+    if (!isa_at(i).supported) continue;
+    const KernelTable& kernels = *isa_at(i).kernels;
+    const std::string isa = kernels.name;
+    for (const Size size : kSizes) {
+      const std::string full =
+          name + "/" + isa + "/rows:" + std::to_string(size.rows) + "/H:" + std::to_string(size.hidden);
+      benchmark::RegisterBenchmark(full.c_str(), [=, run = kernels.*kernel](benchmark::State& state) {
+        Problem<Args> problem(name, size);
+        measure(state, isa, run, problem);
+      });
+    }
+  }
+}
+
+}  // namespace
+}  // namespace gruc
+
+int main(int argc, char** argv) {
+  benchmark::Initialize(&argc, argv);
+  if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
+#define GRUC_KERNEL(name, Args) gruc::add<gruc::Args>(#name, &gruc::KernelTable::name);
+#include "cpu/kernels.def"
+#undef GRUC_KERNEL
+  benchmark::RunSpecifiedBenchmarks();
+  benchmark::Shutdown();
+  return 0;
+}
