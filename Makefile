@@ -9,7 +9,7 @@ BUILD := build/dev
 EXAMPLES ?= 10000
 CPP_FILES = $(shell git ls-files '*.h' '*.hpp' '*.cpp' '*.c' '*.def')
 
-.PHONY: demo test test-cpp test-python bench lint format wheel clean
+.PHONY: demo test test-cpp test-python bench bench-cpp lint format wheel clean
 .DELETE_ON_ERROR:
 
 $(BIN)/python:
@@ -38,14 +38,24 @@ test-python: test-cpp $(VENV)/installed-test
 	GRUC_BUILD_DIR=$(abspath $(BUILD)) GRUC_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest
 
 bench: $(VENV)/installed-bench
-	$(BIN)/python bench/python/first_look.py
+	mkdir -p build
+	$(BIN)/gru-c bench --json build/bench.json --plot build/bench.png
+
+# The kernels alone, on every ISA of this machine, against its limits. Needs google-benchmark (Debian: libbenchmark-dev).
+# BENCH_FLAGS: its options, as --benchmark_filter='step_after/.*/H:256'.
+bench-cpp: | $(BIN)/python
+	$(BIN)/python -m pip install --quiet cmake ninja
+	$(BIN)/cmake -S . -B build/bench -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja -DCMAKE_BUILD_TYPE=Release \
+	  -DGRUC_BENCH=ON -DGRUC_WERROR=ON
+	$(BIN)/cmake --build build/bench --target gru_core_bench
+	build/bench/bench/cpp/gru_core_bench $(BENCH_FLAGS)
 
 lint: $(VENV)/installed-lint $(VENV)/installed-demo
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/clang-format --dry-run --Werror $(CPP_FILES)
 	$(BIN)/mypy
-	$(BIN)/python -m mypy.stubtest --allowlist tests/stubtest_allowlist.txt gru_c._core gru_c.stream
+	$(BIN)/python -m mypy.stubtest --allowlist tests/stubtest_allowlist.txt gru_c._core gru_c.forward gru_c.stream gru_c._machine
 
 format: $(VENV)/installed-lint
 	$(BIN)/ruff check --fix .

@@ -172,7 +172,8 @@ GRUC_API gruc_status gruc_process(gruc_state* state, int64_t steps, const float*
  * y and h_n must not overlap any input. */
 typedef struct gruc_sequence {
   uint32_t struct_size;   /* sizeof(gruc_sequence) */
-  int32_t threads;        /* at most this many, clamped to gruc_max_threads(); 1 by default */
+  int32_t threads;        /* at most this many, clamped to gruc_max_threads(); 1 by default. Small work takes
+                             fewer, unless GRUC_THREADS=all was set when the weights were made */
   int64_t steps;          /* T, 0 allowed */
   int64_t batch;          /* B, 0 allowed */
   const float* x;         /* element (t, b, i) at x[t * x_step_stride + b * x_batch_stride + i] */

@@ -29,17 +29,6 @@ class Weights:
         clip: float | None,
         params: list[_Params],
     ) -> None: ...
-    def forward(
-        self,
-        x: _Floats,
-        h0: _Floats | None,
-        lengths: npt.NDArray[np.int64] | None,
-        y: _Floats,
-        h_n: _Floats,
-        batch_first: bool,
-        threads: int,
-        /,
-    ) -> None: ...
     @property
     def isa(self) -> str: ...
     @property

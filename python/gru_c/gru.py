@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from gru_c import _core
-from gru_c.arrays import Floats, as_float32, as_lengths, as_threads, check_shape, checked_out
+from gru_c.arrays import Floats, as_float32, as_lengths, check_shape
+from gru_c.forward import Forward
 from gru_c.spec import ACTIVATIONS, GRUSpec, NormalActivation
 from gru_c.stream import Stream
 
@@ -104,7 +105,8 @@ class GRU:
 
     Raises:
         TypeError, ValueError: a wrong field, name, shape or dtype; the message names it. Also where the environment
-            variable GRUC_ISA names an instruction set that is unknown or that this machine cannot run.
+            variable GRUC_ISA names an instruction set that is unknown or that this machine cannot run, or GRUC_THREADS
+            is neither empty nor "all".
         MemoryError: the packed weights do not fit.
     """
 
@@ -126,6 +128,7 @@ class GRU:
             array = np.asarray(lengths)
             self._lengths = as_lengths(array, array.size, np.iinfo(np.int64).max).copy()
         self._weights = _pack(spec, self._params)
+        self._forward = Forward(self._weights, spec, None if self._h0 is None else self._own_h0, self._lengths)
 
     def _check_default_h0(self, h0: Floats) -> Floats:
         rows = self._spec.num_layers * self._spec.num_directions
@@ -225,7 +228,7 @@ class GRU:
             lengths: steps of each row [B], 0 to T in any order; None: the network's own, or all T. x beyond a row's
                 length is never read. Rows that have ended cost nothing.
             out: a writeable C-contiguous float32 array for y.
-            threads: at most this many, clamped to what the process may use; None: 1.
+            threads: at most this many, clamped to what the process may use; small work takes fewer. None: 1.
 
         Returns:
             y: the last layer's states, like x with D*H columns, forward direction first; zeros beyond a row's length.
@@ -234,36 +237,7 @@ class GRU:
         Raises:
             TypeError, ValueError: a wrong argument; the message names it.
         """
-        spec = self._spec
-        x = as_float32("x", x)
-        batched = x.ndim == 3
-        if x.ndim not in (2, 3) or x.shape[-1] != spec.input_size:
-            wanted = f"[B, T, {spec.input_size}]" if spec.batch_first else f"[T, B, {spec.input_size}]"
-            raise ValueError(f"x: expected shape {wanted} or [T, {spec.input_size}], got {x.shape}")
-        batch_axis = 0 if spec.batch_first else 1
-        frames = x if batched else x[None] if spec.batch_first else x[:, None]
-        batch, steps = frames.shape[batch_axis], frames.shape[1 - batch_axis]
-        rows = spec.num_layers * spec.num_directions
-
-        if h0 is None:
-            states = self._own_h0("x", batch)
-        else:
-            states = as_float32("h0", h0)
-            check_shape("h0", states, (rows, batch, spec.hidden_size) if batched else (rows, spec.hidden_size))
-        counts = None
-        if lengths is not None:
-            if not batched:
-                raise ValueError("lengths: only for a batch; cut x [T, I] to its length instead")
-            counts = as_lengths(lengths, batch, steps)
-        elif self._lengths is not None:
-            counts = as_lengths(self._lengths, batch, steps)
-
-        width = spec.num_directions * spec.hidden_size
-        y = checked_out(out, (*x.shape[:-1], width), {"x": x, "h0": states})
-        h_n = np.empty((rows, batch, spec.hidden_size), dtype=np.float32)
-        shaped = y if batched else np.asarray(y).reshape((*frames.shape[:-1], width))
-        self._weights.forward(frames, states, counts, shaped, h_n, spec.batch_first, as_threads(threads))
-        return y, h_n if batched else h_n[:, 0]
+        return self._forward(x, h0, lengths, out, threads)
 
     def _own_h0(self, name: str, batch: int) -> Floats | None:
         """The network's own initial state for `batch` rows; `name` is the argument that says how many."""

@@ -11,25 +11,12 @@ from cpython.pycapsule cimport PyCapsule_GetPointer
 cimport numpy as cnp
 import numpy as np
 
+from gru_c._abi cimport (GRUC_OK, NOGIL_WORK, gruc_process, gruc_state, gruc_state_create, gruc_state_destroy,
+                         gruc_state_get, gruc_state_set, gruc_status, gruc_step, gruc_weights, is_plain, raise_status)
+
 from gru_c.arrays import as_float32, checked_out
 
 cnp.import_array()
-
-cdef extern from "gru_core/gru_core.h" nogil:
-    ctypedef struct gruc_weights:
-        pass
-    ctypedef struct gruc_state:
-        pass
-    ctypedef int gruc_status
-    int GRUC_OK
-    int GRUC_OUT_OF_MEMORY
-    const char* gruc_last_error()
-    gruc_status gruc_state_create(const gruc_weights*, int64_t, gruc_state**)
-    void gruc_state_destroy(gruc_state*)
-    gruc_status gruc_state_get(const gruc_state*, float*)
-    gruc_status gruc_state_set(gruc_state*, const float*)
-    gruc_status gruc_step(gruc_state*, const float*, float*)
-    gruc_status gruc_process(gruc_state*, int64_t, const float*, float*)
 
 cdef extern from *:
     """
@@ -44,23 +31,6 @@ cdef extern from *:
     """
     bint gruc_enter(volatile long*) nogil
     void gruc_leave(volatile long*) nogil
-
-# Multiplications below which a step keeps the GIL: handing it over and back costs as much as this many take (4 us).
-cdef int64_t NOGIL_WORK = 1 << 18
-
-
-cdef int raise_status(gruc_status status) except -1:
-    message = (<bytes>gruc_last_error()).decode(errors="replace")
-    if status == GRUC_OUT_OF_MEMORY:
-        raise MemoryError(message)
-    raise ValueError(message)
-
-
-cdef bint is_plain(object array) noexcept:
-    """Whether `array` is a float32 C array that can be read in place."""
-    return (cnp.PyArray_Check(array) and cnp.PyArray_TYPE(<cnp.ndarray>array) == cnp.NPY_FLOAT32
-            and cnp.PyArray_ISCARRAY_RO(<cnp.ndarray>array))
-
 
 @cython.no_gc_clear  # the state points into the weights until it is destroyed
 cdef class Stream:

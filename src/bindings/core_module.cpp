@@ -1,5 +1,5 @@
-// gru_c._core: weights and whole sequences for Python, over the C ABI. Arguments arrive checked and converted by
-// gru.py; what is checked here again is only what could crash. Must not include the core's internals.
+// gru_c._core: weights for Python, over the C ABI. Arguments arrive checked and converted by gru.py; what is checked
+// here again is only what could crash. Must not include the core's internals.
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
@@ -19,7 +19,6 @@ namespace py = pybind11;
 namespace {
 
 using Floats = py::array_t<float, py::array::c_style>;
-using Lengths = py::array_t<int64_t, py::array::c_style>;
 using Activation = std::tuple<int32_t, float, float>;
 using Params = std::tuple<Floats, Floats, std::optional<Floats>, std::optional<Floats>>;
 
@@ -81,44 +80,9 @@ class Weights {
   Weights& operator=(const Weights&) = delete;
   ~Weights() { gruc_weights_destroy(weights_); }
 
-  // x and y [T, B, ...], or [B, T, ...] if batch_first
-  void forward(const Floats& x, const std::optional<Floats>& h0, const std::optional<Lengths>& lengths, Floats& y,
-               Floats& h_n, bool batch_first, int32_t threads) const {
-    if (x.ndim() != 3 || y.ndim() != 3) throw py::value_error("x, y: expected 3 dimensions");
-    const int64_t steps = x.shape(batch_first ? 1 : 0), batch = x.shape(batch_first ? 0 : 1);
-    const int64_t width = directions() * spec_.hidden_size;
-    const int64_t states = spec_.num_layers * directions() * batch * spec_.hidden_size;
-    need_size("x", x, steps * batch * spec_.input_size);
-    need_size("y", y, steps * batch * width);
-    need_size("h_n", h_n, states);
-    if (h0) need_size("h0", *h0, states);
-    if (lengths) need_size("lengths", *lengths, batch);
-
-    gruc_sequence s;
-    check(gruc_sequence_init(weights_, steps, batch, &s));
-    if (batch_first) {
-      s.x_step_stride = spec_.input_size;
-      s.x_batch_stride = steps * spec_.input_size;
-      s.y_step_stride = width;
-      s.y_batch_stride = steps * width;
-    }
-    s.threads = threads;
-    s.x = x.data();
-    s.h0 = data_or_null(h0);
-    s.lengths = lengths ? lengths->data() : nullptr;
-    s.y = y.mutable_data();
-    s.h_n = h_n.mutable_data();
-    gruc_status status;
-    {
-      py::gil_scoped_release nogil;
-      status = gruc_forward(weights_, &s);
-    }
-    check(status);
-  }
-
   std::string isa() const { return gruc_weights_isa(weights_); }
   size_t nbytes() const { return gruc_weights_bytes(weights_); }
-  // For stream.pyx; whoever holds the capsule's pointer must hold this object too.
+  // For forward.pyx and stream.pyx; whoever holds the capsule's pointer must hold this object too.
   py::capsule handle() const { return py::capsule(weights_, "gruc_weights"); }
 
  private:
@@ -155,10 +119,6 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
            py::kw_only(), py::arg("input_size"), py::arg("hidden_size"), py::arg("num_layers"), py::arg("direction"),
            py::arg("reset"), py::arg("update"), py::arg("bias"), py::arg("activations"), py::arg("clip"),
            py::arg("params"))
-      // Positional: keywords cost 0.1 us each.
-      .def("forward", &Weights::forward, py::arg("x").noconvert(), py::arg("h0").noconvert().none(true),
-           py::arg("lengths").noconvert().none(true), py::arg("y").noconvert(), py::arg("h_n").noconvert(),
-           py::arg("batch_first"), py::arg("threads"), py::pos_only())
       .def_property_readonly("isa", &Weights::isa)
       .def_property_readonly("nbytes", &Weights::nbytes)
       .def_property_readonly("handle", &Weights::handle);

@@ -26,8 +26,10 @@ struct LayerJob {
   float* h_n;  // [B, H]; nullptr: not wanted
 };
 
-// Threads, of at most `threads`, that can share a layer of `batch` rows and `blocks` unit blocks.
-int useful_team(int64_t batch, int64_t blocks, int threads);
+// Whether two directions at the same time are done sooner than one after the other.
+bool two_teams_pay(const gruc_weights& weights, int64_t steps, int64_t batch);
+// How many threads, of at most `threads`, do a layer in one direction soonest.
+int useful_team(const gruc_weights& weights, int64_t steps, int64_t batch, int threads);
 // Bytes of scratch for a team of `size`; the same for every direction of a layer.
 size_t layer_scratch_size(const Spec& spec, int64_t steps, int64_t batch, int64_t input_size, int size);
 // Called by every member of the team at the same time, with the same job and scratch (64-byte aligned).

@@ -20,11 +20,10 @@ struct Plan {
   int threads() const { return members[0] + (teams == 2 ? members[1] : 0); }
 };
 
-Plan make_plan(const Spec& spec, int64_t batch, int threads) {
-  const int64_t blocks = block_count(spec);
-  if (directions(spec) == 2 && threads >= 2)
-    return {2, {useful_team(batch, blocks, (threads + 1) / 2), useful_team(batch, blocks, threads / 2)}};
-  return {1, {useful_team(batch, blocks, threads), 0}};
+Plan make_plan(const gruc_weights& w, int64_t steps, int64_t batch, int threads) {
+  if (directions(w.spec) == 2 && threads >= 2 && two_teams_pay(w, steps, batch))
+    return {2, {useful_team(w, steps, batch, (threads + 1) / 2), useful_team(w, steps, batch, threads / 2)}};
+  return {1, {useful_team(w, steps, batch, threads), 0}};
 }
 
 struct Workspace {
@@ -155,7 +154,7 @@ size_t workspace_size(const gruc_weights& weights, const gruc_sequence& s, const
 
 Plan plan_of(const gruc_weights& weights, const gruc_sequence& s) {
   // max_threads asks the operating system; one thread, the default, needs no answer.
-  return make_plan(weights.spec, s.batch, s.threads == 1 ? 1 : std::min(s.threads, max_threads()));
+  return make_plan(weights, s.steps, s.batch, s.threads == 1 ? 1 : std::min(s.threads, max_threads()));
 }
 
 }  // namespace

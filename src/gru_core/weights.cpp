@@ -96,6 +96,7 @@ gruc_weights* create_weights(const Spec& spec, const gruc_layer_params* params, 
   validate(spec);
   check_params(spec, params, count);
   const KernelTable& kernels = select_kernels();
+  const bool every_thread = select_every_thread();
 
   Arena counter;
   place(counter, spec);
@@ -110,7 +111,8 @@ gruc_weights* create_weights(const Spec& spec, const gruc_layer_params* params, 
   }
   // A reverse-only network has one direction, with the activations of index 0.
   *placed.weights = {
-      spec, &kernels, arena.size(), {make_cell(spec, 0), make_cell(spec, directions(spec) - 1)}, placed.layers};
+      spec,         &kernels, every_thread, arena.size(), {make_cell(spec, 0), make_cell(spec, directions(spec) - 1)},
+      placed.layers};
   memory.release();
   return placed.weights;
 }

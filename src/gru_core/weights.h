@@ -26,6 +26,7 @@ void destroy_weights(gruc_weights* weights) noexcept;
 struct gruc_weights {
   gruc::Spec spec;
   const gruc::KernelTable* kernels;
+  bool every_thread;  // see select_every_thread
   size_t bytes;
   gruc::Cell cells[2];         // by direction
   gruc::LayerWeights* layers;  // [L * D]

@@ -38,8 +38,8 @@ inline V exp2_of_shifted(V m) {
   return {std::isnan(m.x) ? 1.0f : std::ldexp(1.0f, static_cast<int>(m.x - 12582912.0f))};
 }
 // Written from the comment in activations.h, not from the bits: widths 1/4 on [0,1), 1/2 on [1,3), 1 on [3,7), 2 above.
-inline Index table_index(V one_plus_a, float top) {
-  const float a = (one_plus_a.x < top ? one_plus_a.x : top) - 1.0f;
+inline Index table_index(V one_plus_a) {
+  const float a = std::isnan(one_plus_a.x) ? 0.0f : one_plus_a.x - 1.0f;
   const int n = a < 1.0f   ? static_cast<int>(a * 4.0f)
                 : a < 3.0f ? 4 + static_cast<int>((a - 1.0f) * 2.0f)
                 : a < 7.0f ? 8 + static_cast<int>(a - 3.0f)

@@ -46,17 +46,24 @@ std::vector<std::string> supported_isas() {
 }
 
 namespace {
-void set_isa(const char* name) {
+void set_environment(const char* variable, const char* value) {
 #if defined(_WIN32)
-  _putenv_s("GRUC_ISA", name == nullptr ? "" : name);
+  _putenv_s(variable, value == nullptr ? "" : value);
 #else
-  if (name == nullptr)
-    unsetenv("GRUC_ISA");
+  if (value == nullptr)
+    unsetenv(variable);
   else
-    setenv("GRUC_ISA", name, 1);
+    setenv(variable, value, 1);
 #endif
 }
+void set_isa(const char* name) { set_environment("GRUC_ISA", name); }
+
+// The tests' networks are small, and the library would give most of them one thread.
+const bool g_every_thread = (set_environment("GRUC_THREADS", "all"), true);
 }  // namespace
+
+Threads::Threads(const char* value) { set_environment("GRUC_THREADS", value); }
+Threads::~Threads() { set_environment("GRUC_THREADS", "all"); }
 
 ForcedIsa::ForcedIsa(const char* name) {
   const char* before = std::getenv("GRUC_ISA");

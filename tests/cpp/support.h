@@ -31,6 +31,12 @@ class Random {
 // The ISAs that this machine runs, best first.
 std::vector<std::string> supported_isas();
 
+// GRUC_THREADS has this value, or is unset (nullptr), until the end of the scope; "all" everywhere else.
+struct Threads {
+  explicit Threads(const char* value);
+  ~Threads();
+};
+
 // GRUC_ISA has this value, or is unset (nullptr), until the end of the scope.
 class ForcedIsa {
  public:

@@ -57,6 +57,19 @@ TEST(DispatchByDefault, IndexOutside) {
   }
 }
 
+TEST(DispatchErrors, UnknownThreads) {
+  const gruc_spec spec = make_spec(3, 5);
+  Random random(1);
+  const Params params(spec, random);
+  for (const char* value : {"2", "ALL", "every"}) {
+    const Threads threads(value);
+    gruc_weights* weights = nullptr;
+    EXPECT_EQ(gruc_weights_create(&spec, params.layers.data(), params.layers.size(), &weights), GRUC_INVALID_ARGUMENT);
+    EXPECT_EQ(weights, nullptr);
+    EXPECT_EQ(std::string("GRUC_THREADS: expected all or nothing, got '") + value + "'", gruc_last_error());
+  }
+}
+
 TEST(DispatchErrors, UnknownNames) {
   const gruc_spec spec = make_spec(3, 5);
   Random random(1);

@@ -269,6 +269,46 @@ void check_step_before_candidate() {
   });
 }
 
+// step_after, checked above, a step at a time: every step's state, bit for bit, for sizes around a block's edge.
+void check_walk_after() {
+  Random random(6);
+  const float inf = std::numeric_limits<float>::infinity();
+  const Cell cells[] = {make_cell(GRUC_SIGMOID, GRUC_TANH, inf, false), make_cell(GRUC_SIGMOID, GRUC_TANH, inf, true),
+                        make_cell(GRUC_HARD_SIGMOID, GRUC_RELU, 0.75f, true)};
+  for (const Cell& cell : cells)
+    for (const int64_t depth : {1, 3, 15, 16, 17, 31, 32})
+      for (const int64_t x_depth : {1, 5, 33})
+        for (const int64_t steps : {1, 2, 7}) {
+          const int64_t blocks = (depth + kLanes - 1) / kLanes, stride = blocks * kLanes, x_stride = x_depth + 2;
+          const auto x = random.normals(steps * x_stride), h = mixed(random, stride);
+          const auto input_panels = random.normals(blocks * x_depth * kPanelRow, 0.3);
+          const auto input_bias = random.normals(blocks * kPanelRow), hidden_bias = random.normals(stride);
+          const auto panels = random.normals(blocks * depth * kPanelRow, 0.3);
+          Fenced got(steps * stride), expected(steps * stride);
+          StepArgs args{};
+          args.input_panels = input_panels.data();
+          args.input_bias = input_bias.data();
+          args.x_stride = x_stride;
+          args.x_depth = x_depth;
+          args.panels = panels.data();
+          args.hidden_bias = hidden_bias.data();
+          args.h_stride = stride;
+          args.rows = 1;
+          args.depth = depth;
+          args.blocks = {0, blocks, false};
+          args.cell = &cell;
+          for (int64_t t = 0; t < steps; ++t) {
+            args.x = &x[t * x_stride];
+            args.h = t == 0 ? h.data() : expected.get() + (t - 1) * stride;
+            args.h_next = expected.get() + t * stride;
+            kernels().step_after(args);
+          }
+          kernels().walk_after({x.data(), input_panels.data(), input_bias.data(), x_stride, x_depth, panels.data(),
+                                hidden_bias.data(), h.data(), got.get(), steps, depth, blocks, &cell});
+          ASSERT_TRUE(same_memory(got, expected)) << "depth " << depth << " x " << x_depth << " steps " << steps;
+        }
+}
+
 // --- activate, flush_copy ------------------------------------------------------------------------------------------
 
 void check_activate() {

@@ -1,5 +1,5 @@
-// Threads: teams and their barrier, calls from several threads at once, inside other parallel regions, after a fork,
-// and where OpenMP gives fewer threads than asked for. Must not include kernels.
+// Threads: how many, teams and their barrier, calls from several threads at once, inside other parallel regions, after
+// a fork, and where OpenMP gives fewer threads than asked for. Must not include kernels.
 #include <omp.h>
 
 #include <algorithm>
@@ -7,6 +7,7 @@
 #include <optional>
 #include <thread>
 
+#include "backend.h"
 #include "parallel.h"
 #include "support.h"
 
@@ -72,6 +73,38 @@ TEST(Teams, BarrierStress) {
 }
 
 // --- calls -----------------------------------------------------------------------------------------------------------
+
+// How many threads a call takes of those that it may: so many that none of them spends its time waiting.
+TEST(UsefulTeam, SmallWorkStaysOnOneThread) {
+  Random random(1);
+  const auto team = [&](int64_t hidden, int64_t steps, int64_t batch, int threads, int32_t reset = GRUC_RESET_AFTER) {
+    gruc_spec spec = make_spec(3, hidden);
+    spec.reset = reset;
+    const Network network(spec, Params(spec, random));
+    return useful_team(*network.weights(), steps, batch, threads);
+  };
+  for (const char* unset : {static_cast<const char*>(nullptr), ""}) {
+    const Threads chosen(unset);
+    EXPECT_EQ(team(16, 100, 1, 2), 1) << "a step is shorter than a barrier";
+    EXPECT_EQ(team(48, 100000, 1, 2), 1) << "a step is shorter than a barrier";
+    EXPECT_EQ(team(128, 2, 1, 2), 1) << "the call is shorter than waking a thread";
+    EXPECT_EQ(team(16, 10, 64, 2), 1) << "the call is shorter than waking a thread";
+    EXPECT_EQ(team(128, 100, 0, 8), 1);
+    EXPECT_EQ(team(128, 100, 1, 1), 1);
+    EXPECT_EQ(team(128, 100, 1, 2), 2);
+    EXPECT_EQ(team(128, 100, 1, 64), 2) << "as many as a step keeps busy";
+    EXPECT_EQ(team(512, 100, 1, 64), 11);
+    EXPECT_EQ(team(512, 100, 1, 8), 8);
+    EXPECT_EQ(team(80, 1000, 1, 2), 1);
+    EXPECT_EQ(team(128, 100, 1, 2, GRUC_RESET_BEFORE), 2);
+    EXPECT_EQ(team(80, 1000, 2, 2), 2);
+    EXPECT_EQ(team(80, 1000, 2, 2, GRUC_RESET_BEFORE), 1) << "two barriers a step";
+    EXPECT_EQ(team(16, 1000, 8, 4), 4) << "rows of their own need no barrier";
+    EXPECT_EQ(team(16, 1000, 8, 64), 4);
+  }
+  EXPECT_EQ(team(16, 1, 1, 2), 1) << "one unit block";
+  EXPECT_EQ(team(17, 1, 1, 8), 2) << "every thread that has a block";
+}
 
 // A network, an input and the answer of one thread.
 struct Case {

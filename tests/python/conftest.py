@@ -7,6 +7,8 @@ import os
 import pytest
 
 os.environ.setdefault("KERAS_BACKEND", "torch")
+# The tests' networks are small, and the library would give most of them one thread.
+os.environ["GRUC_THREADS"] = "all"
 
 import gru_c
 

@@ -212,6 +212,12 @@ def test_unknown_isa(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
         gru_c.active_isa()
 
 
+def test_unknown_threads_policy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRUC_THREADS", "2")
+    with pytest.raises(ValueError, match="GRUC_THREADS: expected all or nothing, got '2'"):
+        make()
+
+
 def test_own_h0_and_lengths() -> None:
     params = make().params
     x = noise(7, 4, 3)

@@ -104,8 +104,10 @@ class Member {
         if (rows + running > capacity) break;
         rows += running;
       }
-      project_inputs(begin, end, active);
-      active = walk(begin, end, active);
+      if (walks_alone())
+        walk_alone(begin, end);
+      else
+        active = walk(begin, end, active);
       begin = end;
     }
     if (job_.y != nullptr) zero_padding();
@@ -145,8 +147,8 @@ class Member {
       std::memcpy(out, h, static_cast<size_t>(unit_count_) * sizeof(float));
   }
 
-  // Gathers the rows that run at steps [begin, end) and multiplies them with the input panels.
-  void project_inputs(int64_t begin, int64_t end, int64_t active) {
+  // Gathers the rows that run at steps [begin, end); returns how many.
+  int64_t gather_inputs(int64_t begin, int64_t end, int64_t active) {
     const int64_t depth = job_.layer->input_size;
     float* out = scratch_.x;
     if (job_.order == nullptr && active == 1) {  // one row: its steps are evenly spaced
@@ -169,18 +171,34 @@ class Member {
       }
       out += active * depth;
     }
-    kernels_.project({scratch_.x,
-                      depth,
-                      (out - scratch_.x) / depth,
-                      depth,
-                      job_.layer->input_panels,
-                      job_.layer->input_bias,
-                      scratch_.gates,
-                      {share_.block_begin, share_.block_end, false}});
+    return (out - scratch_.x) / depth;
+  }
+
+  // One row of a small network: all steps in one kernel, which multiplies the inputs too.
+  bool walks_alone() const {
+    return team_.size == 1 && share_.rows == 1 && spec_.reset == GRUC_RESET_AFTER && share_.block_end <= kWalkBlocks;
+  }
+  void walk_alone(int64_t begin, int64_t end) {
+    gather_inputs(begin, end, 1);
+    const LayerWeights& w = *job_.layer;
+    float* out = scratch_.gates;  // the states, a third as long as the gates
+    kernels_.walk_after({scratch_.x, w.input_panels, w.input_bias, w.input_size, w.input_size, w.hidden_panels,
+                         w.hidden_bias, scratch_.h[0], out, end - begin, spec_.hidden_size, share_.block_end,
+                         job_.cell});
+    const size_t bytes = static_cast<size_t>(spec_.hidden_size) * sizeof(float);
+    for (int64_t step = begin; job_.y != nullptr && step < end; ++step)
+      std::memcpy(job_.y + time_of(0, step) * job_.y_step_stride + row_of(0) * job_.y_batch_stride,
+                  out + (step - begin) * stride_, bytes);
+    std::memcpy(scratch_.h[0], out + (end - begin - 1) * stride_, static_cast<size_t>(stride_) * sizeof(float));
+    if (end == length(0)) emit_final(row_of(0), scratch_.h[0]);
   }
 
   // The recurrence over steps [begin, end); returns how many rows still run.
   int64_t walk(int64_t begin, int64_t end, int64_t active) {
+    const int64_t rows = gather_inputs(begin, end, active), depth = job_.layer->input_size;
+    const Blocks blocks = {share_.block_begin, share_.block_end, false};
+    kernels_.project(
+        {scratch_.x, depth, rows, depth, job_.layer->input_panels, job_.layer->input_bias, scratch_.gates, blocks});
     const float* gates = scratch_.gates;
     StepArgs args{};
     args.panels = job_.layer->hidden_panels;
@@ -189,7 +207,7 @@ class Member {
     args.update = scratch_.update;
     args.h_stride = stride_;
     args.depth = spec_.hidden_size;
-    args.blocks = {share_.block_begin, share_.block_end, false};
+    args.blocks = blocks;
     args.cell = job_.cell;
     for (int64_t step = begin; step < end; ++step) {
       active = rows_running_at(step, active);
@@ -235,10 +253,36 @@ class Member {
 
 }  // namespace
 
-int useful_team(int64_t batch, int64_t blocks, int threads) {
-  if (batch <= 0) return 1;
-  if (by_rows(batch, threads)) return threads;
-  return static_cast<int>(std::min<int64_t>(threads, blocks));
+// Multiplications that one thread does in about 20 us: less of a call is not worth waking a thread for.
+constexpr double kWorthAThread = 1e6;
+// A barrier of n threads lasts about n times 0.1 us, in which one thread does this many: a step's share must last
+// longer. (Two threads, T = 100, one row: H = 48: 0.93 times as fast as one, 64: 1.4, 96: 1.6, 128: 1.75.)
+constexpr double kWorthABarrier = 6e3;
+
+namespace {
+
+double multiplications(const Spec& spec, int64_t steps, int64_t batch) {
+  const double hidden = static_cast<double>(spec.hidden_size);
+  return static_cast<double>(steps) * static_cast<double>(batch) * static_cast<double>(kGates) * hidden * hidden;
+}
+
+}  // namespace
+
+bool two_teams_pay(const gruc_weights& weights, int64_t steps, int64_t batch) {
+  return weights.every_thread || multiplications(weights.spec, steps, batch) >= kWorthAThread;
+}
+
+int useful_team(const gruc_weights& weights, int64_t steps, int64_t batch, int threads) {
+  const Spec& spec = weights.spec;
+  const bool every = weights.every_thread;
+  const double all = multiplications(spec, steps, batch), step = multiplications(spec, 1, batch);
+  const double barriers = spec.reset == GRUC_RESET_BEFORE ? 2 : 1;
+  for (int size = threads; size > 1; --size) {
+    if (batch == 0 || (all < kWorthAThread * size && !every)) continue;
+    if (by_rows(batch, size)) return size;
+    if (size <= block_count(spec) && (step >= kWorthABarrier * barriers * size * size || every)) return size;
+  }
+  return 1;
 }
 
 size_t layer_scratch_size(const Spec& spec, int64_t steps, int64_t batch, int64_t input_size, int size) {

@@ -24,12 +24,27 @@ Isa isa_at(int32_t index) {
   return index >= 0 && index < static_cast<int32_t>(std::size(all)) ? all[index] : Isa{nullptr, false};
 }
 
-const KernelTable& select_kernels() {
-  // A copy, made at once; and ASCII, since messages must be text in any encoding.
-  const char* value = std::getenv("GRUC_ISA");
-  std::string forced = value == nullptr ? "" : value;
-  for (char& c : forced)
+namespace {
+
+// A copy, made at once; and ASCII, since messages must be text in any encoding.
+std::string environment(const char* name) {
+  const char* value = std::getenv(name);
+  std::string text = value == nullptr ? "" : value;
+  for (char& c : text)
     if (c < ' ' || c > '~') c = '?';
+  return text;
+}
+
+}  // namespace
+
+bool select_every_thread() {
+  const std::string value = environment("GRUC_THREADS");
+  if (!value.empty() && value != "all") fail_argument("GRUC_THREADS: expected all or nothing, got '" + value + "'");
+  return !value.empty();
+}
+
+const KernelTable& select_kernels() {
+  const std::string forced = environment("GRUC_ISA");
   const bool any = forced.empty();
   std::string names;
   for (int32_t i = 0;; ++i) {

@@ -74,6 +74,24 @@ struct StepArgs {
   const Cell* cell;
 };
 
+// `steps` time steps of one row, reset after, of a network of `blocks` unit blocks, kWalkBlocks at most.
+constexpr int64_t kWalkBlocks = 2;
+struct WalkArgs {
+  const float* x;             // [steps][x_stride], x_depth used
+  const float* input_panels;  // [block][x_depth][3][16]
+  const float* input_bias;    // [block][3][16]
+  int64_t x_stride;
+  int64_t x_depth;
+  const float* panels;       // [block][depth][3][16]
+  const float* hidden_bias;  // [block][16]
+  const float* h;            // [blocks][16], the state before; may not lie in out
+  float* out;                // [steps][blocks][16], the state after each step
+  int64_t steps;
+  int64_t depth;  // H
+  int64_t blocks;
+  const Cell* cell;
+};
+
 // out[i] = f(in[i]), count a multiple of 16.
 struct ActivateArgs {
   Activation activation;

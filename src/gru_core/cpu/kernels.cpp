@@ -16,7 +16,7 @@
 #error "cmake/isa.cmake defines which ISA this object is for"
 #endif
 
-#include "cpu/kernels/gates.h"
+#include "cpu/kernels/walk.h"
 
 namespace {
 
@@ -35,6 +35,14 @@ void step(const StepArgs& p) {
 void step_after(const StepArgs& p) { step<StepAfter>(p); }
 void step_before_gates(const StepArgs& p) { step<StepBeforeGates>(p); }
 void step_before_candidate(const StepArgs& p) { step<StepBeforeCandidate>(p); }
+
+void walk_after(const WalkArgs& p) {
+  static_assert(kWalkBlocks == 2);
+  if (p.blocks == 1)
+    p.cell->plain ? WalkAfter<true, 1>{p}.run() : WalkAfter<false, 1>{p}.run();
+  else
+    p.cell->plain ? WalkAfter<true, 2>{p}.run() : WalkAfter<false, 2>{p}.run();
+}
 
 void activate(const ActivateArgs& p) {
   for (int64_t i = 0; i < p.count; i += kLanes) store(p.out + i, apply(p.activation, load(p.in + i)));

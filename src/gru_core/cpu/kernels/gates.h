@@ -10,7 +10,7 @@ namespace {
 using gruc::Cell;
 using gruc::StepArgs;
 
-inline V flush(V h) { return select_le(abs(h), set1(gruc::kTiny), set1(0.0f), h); }
+inline V flush(V h) { return zero_up_to(gruc::kTiny, h); }
 
 // kPlain: sigmoid, tanh, no clip.
 template <bool kPlain>
@@ -18,22 +18,42 @@ struct Epilogue {
   const Cell& cell;
 
   V clip(V x) const { return max(set1(-cell.clip), min(set1(cell.clip), x)); }  // NaN passes
-  V gate(V x) const {
-    if constexpr (kPlain) return sigmoid(x);
-    return apply(cell.gate, clip(x));
+  template <int K>
+  inline __attribute__((always_inline)) void gates(V (&x)[K]) const {
+    if constexpr (kPlain)
+      sigmoid(x);
+    else
+      for (V& v : x) v = apply(cell.gate, clip(v));
   }
-  V candidate(V x) const {
-    if constexpr (kPlain) return tanh(x);
-    return apply(cell.candidate, clip(x));
+  template <int K>
+  inline __attribute__((always_inline)) void candidates(V (&x)[K]) const {
+    if constexpr (kPlain)
+      tanh(x);
+    else
+      for (V& v : x) v = apply(cell.candidate, clip(v));
   }
   // keep: z h + (1 - z) n = z (h - n) + n;  take: (1 - z) h + z n = z (n - h) + h
   V blend(V z, V h, V n) const { return flush(cell.take ? fma(z, sub(n, h), h) : fma(z, sub(h, n), n)); }
 };
 
+template <int K>
+struct Count {
+  static constexpr int value = K;
+};
+
+// Calls op(first, Count<2>) for pairs of [0, kAll), and with Count<1> for an odd one's last.
+template <int kAll, class Op>
+inline __attribute__((always_inline)) void in_pairs(const Op& op) {
+  for (int first = 0; first + 2 <= kAll; first += 2) op(first, Count<2>{});
+  if constexpr (kAll % 2 != 0) op(kAll - 1, Count<1>{});
+}
+
 // Where the tiles of a step find their data.
 struct StepView {
   const StepArgs& p;
 
+  // Of a unit block, in one step: all gates; the half-steps of reset before read two thirds or one third of the lines.
+  int64_t panel_bytes() const { return ((p.gates_x == nullptr ? p.x_depth : 0) + p.depth) * kPanelRow * 4; }
   int64_t gates_stride() const { return (p.blocks.end - p.blocks.begin) * kPanelRow; }
   const float* gates(int64_t row, int64_t block) const {
     return p.gates_x + row * gates_stride() + (block - p.blocks.begin) * kPanelRow;
@@ -71,6 +91,8 @@ template <bool kPlain>
 struct StepAfter {
   const StepArgs& p;
 
+  int64_t panel_bytes() const { return StepView{p}.panel_bytes(); }
+
   // The input's part of n goes to `input`, all other sums to `sums`.
   template <int kFirst, int G, int R, int N>
   inline __attribute__((always_inline)) void gates(Sums<R, N, 3>& sums, Sums<R, N, 1>& input, int64_t row,
@@ -83,7 +105,7 @@ struct StepAfter {
       for (int r = 0; r < R; ++r)
 #pragma GCC unroll 8
         for (int n = 0; n < N; ++n) {
-          store(input.value[r][n][0], acc[r][n][G - 1]);
+          store(input.value[r * N + n][0], acc[r][n][G - 1]);
           acc[r][n][G - 1] = load(p.hidden_bias + (block + n) * kLanes);
         }
     }
@@ -103,14 +125,25 @@ struct StepAfter {
       gates<1, 1>(sums, input, row, block);
       gates<2, 1>(sums, input, row, block);
     }
-    for (int r = 0; r < R; ++r)
-      for (int n = 0; n < N; ++n) {
-        const V reset = cell.gate(sums.get(r, n, 0));
-        const V update = cell.gate(sums.get(r, n, 1));
-        const V candidate = cell.candidate(fma(reset, sums.get(r, n, 2), input.get(r, n, 0)));
-        const int64_t unit = StepView{p}.unit(row + r, block + n);
-        store(p.h_next + unit, cell.blend(update, load(p.h + unit), candidate));
+    in_pairs<R * N>([&](auto first, auto count) {
+      constexpr int K = count.value;
+      V resets[K], updates[K], candidates[K];
+#pragma GCC unroll 2
+      for (int i = 0; i < K; ++i) {
+        resets[i] = sums.get(first + i, 0);
+        updates[i] = sums.get(first + i, 1);
       }
+      cell.gates(resets);
+#pragma GCC unroll 2
+      for (int i = 0; i < K; ++i) candidates[i] = fma(resets[i], sums.get(first + i, 2), input.get(first + i, 0));
+      cell.candidates(candidates);
+      cell.gates(updates);  // last: nothing waits for them
+#pragma GCC unroll 2
+      for (int i = 0; i < K; ++i) {
+        const int64_t unit = StepView{p}.unit(row + (first + i) / N, block + (first + i) % N);
+        store(p.h_next + unit, cell.blend(updates[i], load(p.h + unit), candidates[i]));
+      }
+    });
   }
 };
 
@@ -118,6 +151,8 @@ struct StepAfter {
 template <bool kPlain>
 struct StepBeforeGates {
   const StepArgs& p;
+
+  int64_t panel_bytes() const { return StepView{p}.panel_bytes(); }
 
   template <int kFirst, int G, int R, int N>
   inline __attribute__((always_inline)) void gates(Sums<R, N, 2>& sums, int64_t row, int64_t block) const {
@@ -138,12 +173,22 @@ struct StepBeforeGates {
       gates<0, 1>(sums, row, block);
       gates<1, 1>(sums, row, block);
     }
-    for (int r = 0; r < R; ++r)
-      for (int n = 0; n < N; ++n) {
-        const int64_t unit = StepView{p}.unit(row + r, block + n);
-        store(p.reset_h + unit, flush(mul(cell.gate(sums.get(r, n, 0)), load(p.h + unit))));
-        store(p.update + unit, cell.gate(sums.get(r, n, 1)));
+    in_pairs<R * N>([&](auto first, auto count) {
+      constexpr int K = count.value;
+      V gates[2 * K];
+#pragma GCC unroll 2
+      for (int i = 0; i < K; ++i) {
+        gates[i] = sums.get(first + i, 0);
+        gates[K + i] = sums.get(first + i, 1);
       }
+      cell.gates(gates);
+#pragma GCC unroll 2
+      for (int i = 0; i < K; ++i) {
+        const int64_t unit = StepView{p}.unit(row + (first + i) / N, block + (first + i) % N);
+        store(p.reset_h + unit, flush(mul(gates[i], load(p.h + unit))));
+        store(p.update + unit, gates[K + i]);
+      }
+    });
   }
 };
 
@@ -151,6 +196,8 @@ struct StepBeforeGates {
 template <bool kPlain>
 struct StepBeforeCandidate {
   const StepArgs& p;
+
+  int64_t panel_bytes() const { return StepView{p}.panel_bytes(); }
 
   template <int R, int N>
   __attribute__((noinline)) void tile(int64_t row, int64_t block) const {
@@ -161,11 +208,18 @@ struct StepBeforeCandidate {
     at.template go_on<2>(acc, p.reset_h, row, block);
     Sums<R, N, 1> sums;
     sums.template put<0>(acc);
-    for (int r = 0; r < R; ++r)
-      for (int n = 0; n < N; ++n) {
-        const int64_t unit = at.unit(row + r, block + n);
-        store(p.h_next + unit, cell.blend(load(p.update + unit), load(p.h + unit), cell.candidate(sums.get(r, n, 0))));
+    in_pairs<R * N>([&](auto first, auto count) {
+      constexpr int K = count.value;
+      V candidates[K];
+#pragma GCC unroll 2
+      for (int i = 0; i < K; ++i) candidates[i] = sums.get(first + i, 0);
+      cell.candidates(candidates);
+#pragma GCC unroll 2
+      for (int i = 0; i < K; ++i) {
+        const int64_t unit = at.unit(row + (first + i) / N, block + (first + i) % N);
+        store(p.h_next + unit, cell.blend(load(p.update + unit), load(p.h + unit), candidates[i]));
       }
+    });
   }
 };
 

@@ -63,7 +63,7 @@ constexpr bool gates_together(int rows) { return rows * int{kGates} <= kMaxSums;
 // worth of activations would spill every register and grow the AVX-512 object to 440 KB.
 template <int R, int N, int G>
 struct Sums {
-  alignas(64) float value[R][N][G][kLanes];
+  alignas(64) float value[R * N][G][kLanes];
 
   template <int kFirst, int K>
   inline __attribute__((always_inline)) void put(const V (&acc)[R][N][K]) {
@@ -72,9 +72,10 @@ struct Sums {
 #pragma GCC unroll 8
       for (int n = 0; n < N; ++n)
 #pragma GCC unroll 3
-        for (int g = 0; g < K; ++g) store(value[r][n][kFirst + g], acc[r][n][g]);
+        for (int g = 0; g < K; ++g) store(value[r * N + n][kFirst + g], acc[r][n][g]);
   }
-  inline __attribute__((always_inline)) V get(int r, int n, int g) const { return load(value[r][n][g]); }
+  // i = r * N + n
+  inline __attribute__((always_inline)) V get(int i, int g) const { return load(value[i][g]); }
 };
 
 template <int R, int N, class Op>
@@ -85,16 +86,30 @@ inline void run_tile(const Op& op, int64_t row, int64_t block, int64_t count) {
     run_tile<R, N - 1>(op, row, block, count);
 }
 
+// What the panels of one tile may take of the smallest L1 around (32 KB).
+constexpr int64_t kTileBytes = 26 * 1024;
+
+// Blocks of a one-row tile. Panels that L1 cannot hold stream from L2 at every step, except what the last sweep left:
+// the alternating order meets that again if a tile's panels fit L1 as a whole. So: as many blocks as fit, and the full
+// tile where all panels fit anyway or one block's do not. (T = 100, H = 64: 74 -> 64 us; H = 128: 275 -> 262 us.)
+inline int64_t one_row_blocks(int64_t most, int64_t panel_bytes, int64_t blocks) {
+  if (panel_bytes > kTileBytes || blocks * panel_bytes <= kTileBytes) return most;
+  const int64_t fit = kTileBytes / panel_bytes;
+  return fit < most ? fit : most;
+}
+
 // Rows [begin, end), a multiple of R, by all blocks. Blocks outside, rows inside: a panel (H = 256: 48 KB) is read from
 // memory once and from L1 or L2 for every further tile of rows.
 template <int R, class Op>
 inline void sweep_rows(const Op& op, const gruc::Blocks& blocks, int64_t begin, int64_t end) {
-  constexpr int N = blocks_beside(R);
-  const int64_t groups = (blocks.end - blocks.begin + N - 1) / N;
+  constexpr int kMost = blocks_beside(R);
+  const int64_t n = R == 1 ? one_row_blocks(kMost, op.panel_bytes(), blocks.end - blocks.begin) : kMost;
+  const int64_t all = blocks.end - blocks.begin;
+  const int64_t groups = all <= n ? 1 : (all + n - 1) / n;  // a division costs as much as 4 steps of the smallest tile
   for (int64_t i = 0; i < groups; ++i) {
-    const int64_t block = blocks.begin + N * (blocks.backwards ? groups - 1 - i : i);
-    const int64_t count = blocks.end - block < N ? blocks.end - block : N;
-    for (int64_t row = begin; row < end; row += R) run_tile<R, N>(op, row, block, count);
+    const int64_t block = blocks.begin + n * (blocks.backwards ? groups - 1 - i : i);
+    const int64_t count = blocks.end - block < n ? blocks.end - block : n;
+    for (int64_t row = begin; row < end; row += R) run_tile<R, kMost>(op, row, block, count);
   }
 }
 
@@ -118,6 +133,8 @@ inline void sweep(const Op& op, const gruc::Blocks& blocks, int64_t rows) {
 
 struct Project {
   const gruc::ProjectArgs& p;
+
+  int64_t panel_bytes() const { return p.depth * kPanelRow * 4; }
 
   template <int kFirst, int G, int R, int N>
   inline __attribute__((always_inline)) void gates(int64_t row, int64_t block) const {

@@ -39,6 +39,14 @@ inline V select_le(V a, V b, V x, V y) {
   return {_mm256_blendv_ps(y.lo, x.lo, _mm256_cmp_ps(a.lo, b.lo, _CMP_LE_OQ)),
           _mm256_blendv_ps(y.hi, x.hi, _mm256_cmp_ps(a.hi, b.hi, _CMP_LE_OQ))};
 }
+inline __m256 zero_up_to(float limit, __m256 a) {
+  const __m256i bits = _mm256_castps_si256(a);
+  const __m256i magnitude = _mm256_and_si256(bits, _mm256_set1_epi32(0x7fffffff));
+  const __m256i top = _mm256_castps_si256(_mm256_set1_ps(limit));
+  const __m256i above = _mm256_srai_epi32(_mm256_sub_epi32(top, magnitude), 31);
+  return _mm256_castsi256_ps(_mm256_and_si256(bits, above));
+}
+inline V zero_up_to(float limit, V a) { return {zero_up_to(limit, a.lo), zero_up_to(limit, a.hi)}; }
 inline V abs(V a) {
   const __m256 sign = _mm256_set1_ps(-0.0f);
   return {_mm256_andnot_ps(sign, a.lo), _mm256_andnot_ps(sign, a.hi)};
@@ -53,11 +61,8 @@ inline __m256 exp2_of_shifted(__m256 m) {
   return _mm256_castsi256_ps(_mm256_add_epi32(n, _mm256_set1_epi32(0x3f800000)));
 }
 inline V exp2_of_shifted(V m) { return {exp2_of_shifted(m.lo), exp2_of_shifted(m.hi)}; }
-inline __m256i table_index(__m256 a, float top) {
-  const __m256i capped = _mm256_min_epu32(_mm256_castps_si256(a), _mm256_castps_si256(_mm256_set1_ps(top)));
-  return _mm256_srli_epi32(capped, 21);
-}
-inline Index table_index(V a, float top) { return {table_index(a.lo, top), table_index(a.hi, top)}; }
+inline __m256i table_index(__m256 a) { return _mm256_srli_epi32(_mm256_castps_si256(a), 21); }
+inline Index table_index(V a) { return {table_index(a.lo), table_index(a.hi)}; }
 // vpermps picks among 8 by the low three bits; bit 3, moved to the sign, picks the half of the table.
 inline __m256 lookup(const float* table, __m256i n) {
   const __m256 low = _mm256_permutevar8x32_ps(_mm256_loadu_ps(table), n);

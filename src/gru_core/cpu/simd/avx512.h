@@ -37,6 +37,13 @@ inline V max(V a, V b) { return {_mm512_max_ps(a.v, b.v)}; }
 inline V select_le(V a, V b, V x, V y) {
   return {_mm512_mask_blend_ps(_mm512_cmp_ps_mask(a.v, b.v, _CMP_LE_OQ), y.v, x.v)};
 }
+inline V zero_up_to(float limit, V a) {
+  const __m512i bits = _mm512_castps_si512(a.v);
+  const __m512i magnitude = _mm512_and_si512(bits, _mm512_set1_epi32(0x7fffffff));
+  const __m512i top = _mm512_castps_si512(_mm512_set1_ps(limit));
+  const __m512i above = _mm512_srai_epi32(_mm512_sub_epi32(top, magnitude), 31);
+  return {_mm512_castsi512_ps(_mm512_and_si512(bits, above))};
+}
 inline V abs(V a) { return {_mm512_abs_ps(a.v)}; }
 inline V with_sign(V magnitude, V sign) {
   return {_mm512_or_ps(magnitude.v, _mm512_and_ps(sign.v, _mm512_set1_ps(-0.0f)))};
@@ -45,10 +52,8 @@ inline V exp2_of_shifted(V m) {
   const __m512i n = _mm512_slli_epi32(_mm512_castps_si512(m.v), 23);
   return {_mm512_castsi512_ps(_mm512_add_epi32(n, _mm512_set1_epi32(0x3f800000)))};
 }
-inline Index table_index(V a, float top) {
-  const __m512i capped = _mm512_min_epu32(_mm512_castps_si512(a.v), _mm512_castps_si512(_mm512_set1_ps(top)));
-  return {_mm512_srli_epi32(capped, 21)};  // vpermps reads the low four bits alone
-}
+// vpermps reads the low four bits alone.
+inline Index table_index(V a) { return {_mm512_srli_epi32(_mm512_castps_si512(a.v), 21)}; }
 inline V lookup(const float* table, Index n) { return {_mm512_permutexvar_ps(n.v, _mm512_loadu_ps(table))}; }
 
 }  // namespace

@@ -87,16 +87,49 @@ inline V mul(V a, V b) {
 inline V div(V a, V b) {
   return map([&](int i) { return a.lane[i] / b.lane[i]; });
 }
+// A mask of ones where a < b, by vectors of four where the compiler has them: as a lane's `a < b ? a : b` GCC 12 may
+// make a choice a jump, and a step may not branch on the data.
+inline V pick(const Index& mask, const V& x, const V& y) {
+  return map(
+      [&](int i) { return float_of((bits_of(x.lane[i]) & mask.lane[i]) | (bits_of(y.lane[i]) & ~mask.lane[i])); });
+}
+#if defined(__GNUC__)
+typedef float Four __attribute__((vector_size(16)));
+#define GRUC_COMPARE(name, op)                 \
+  inline Index name(const V& a, const V& b) {  \
+    Index m;                                   \
+    for (int i = 0; i < 16; i += 4) {          \
+      Four x, y;                               \
+      __builtin_memcpy(&x, a.lane + i, 16);    \
+      __builtin_memcpy(&y, b.lane + i, 16);    \
+      const auto mask = x op y;                \
+      __builtin_memcpy(m.lane + i, &mask, 16); \
+    }                                          \
+    return m;                                  \
+  }
+#else
+#define GRUC_COMPARE(name, op)                                                  \
+  inline Index name(const V& a, const V& b) {                                   \
+    Index m;                                                                    \
+    for (int i = 0; i < 16; ++i) m.lane[i] = a.lane[i] op b.lane[i] ? ~0u : 0u; \
+    return m;                                                                   \
+  }
+#endif
+GRUC_COMPARE(less, <)
+GRUC_COMPARE(less_equal, <=)
+#undef GRUC_COMPARE
 // min and max return b where either is NaN: x86's rule, kept by every ISA.
-inline V min(V a, V b) {
-  return map([&](int i) { return a.lane[i] < b.lane[i] ? a.lane[i] : b.lane[i]; });
-}
-inline V max(V a, V b) {
-  return map([&](int i) { return a.lane[i] > b.lane[i] ? a.lane[i] : b.lane[i]; });
-}
+inline V min(V a, V b) { return pick(less(a, b), a, b); }
+inline V max(V a, V b) { return pick(less(b, a), a, b); }
 // a <= b ? x : y, lane by lane; y where a or b is NaN.
-inline V select_le(V a, V b, V x, V y) {
-  return map([&](int i) { return a.lane[i] <= b.lane[i] ? x.lane[i] : y.lane[i]; });
+inline V select_le(V a, V b, V x, V y) { return pick(less_equal(a, b), x, y); }
+// 0 where |a| <= limit, else a; limit must not be negative. By integers: 4 cycles of latency where a comparison and a
+// blend take 7, and every step waits for it.
+inline V zero_up_to(float limit, V a) {
+  return map([&](int i) {
+    const uint32_t bits = bits_of(a.lane[i]);
+    return float_of(bits & (0u - ((bits_of(limit) - (bits & 0x7fffffffu)) >> 31)));
+  });
 }
 inline V abs(V a) {
   return map([&](int i) { return float_of(bits_of(a.lane[i]) & 0x7fffffffu); });
@@ -109,13 +142,10 @@ inline V with_sign(V magnitude, V sign) {
 inline V exp2_of_shifted(V m) {
   return map([&](int i) { return float_of((bits_of(m.lane[i]) << 23) + 0x3f800000u); });
 }
-// Bits 21 to 24 of min(a, top) as an index into a table of 16. a must not be negative; NaN counts as top.
-inline Index table_index(V a, float top) {
+// Bits 21 to 24 of a as an index into a table of 16; whatever they are of a NaN.
+inline Index table_index(V a) {
   Index n;
-  for (int i = 0; i < 16; ++i) {
-    const uint32_t b = bits_of(a.lane[i]);
-    n.lane[i] = ((b < bits_of(top) ? b : bits_of(top)) >> 21) & 15;
-  }
+  for (int i = 0; i < 16; ++i) n.lane[i] = (bits_of(a.lane[i]) >> 21) & 15;
   return n;
 }
 inline V lookup(const float* table, Index n) {

@@ -1,0 +1,28 @@
+# The types of forward, the Cython module, by hand; stubtest compares them. The docstrings are in gru.py.
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+from gru_c._core import Weights
+from gru_c.spec import GRUSpec
+
+_Floats = npt.NDArray[np.float32]
+
+class Forward:
+    def __init__(
+        self,
+        weights: Weights,
+        spec: GRUSpec,
+        own_h0: Callable[[str, int], _Floats | None] | None,
+        own_lengths: npt.NDArray[np.int64] | None,
+    ) -> None: ...
+    def __call__(
+        self,
+        x: npt.ArrayLike,
+        h0: npt.ArrayLike | None,
+        lengths: npt.ArrayLike | None,
+        out: _Floats | None,
+        threads: int | None,
+    ) -> tuple[_Floats, _Floats]: ...
