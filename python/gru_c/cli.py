@@ -1,5 +1,5 @@
-"""The commands of gru-c: info, inspect, run, demo. Turns files and options into calls, and mistakes into one line.
-The only room of the library, with demo/, that prints. Must not compute anything of a GRU, nor be imported by others.
+"""The commands of gru-c: info, inspect, run, demo, bench. Turns files and options into calls, mistakes into one line.
+With demo/ and bench/ the only room of the library that prints. Must not compute anything of a GRU, nor be imported.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def _mistakes(*kinds: type[Exception], name: str = "") -> Iterator[None]:
 
 @click.group()
 def cli() -> None:
-    """Gated recurrent units on a CPU: look at models, run them on arrays, see the demo."""
+    """Gated recurrent units on a CPU: look at models, run them on arrays, see the demo, measure the speed."""
 
 
 @cli.command()
@@ -281,13 +281,68 @@ def demo(plot: Path) -> None:
 
     The record of Mauna Loa, one value at a time as in a deployment, beside forecasts that need no network.
     """
-    try:
+    with _needing("the demo", "demo", "matplotlib", "safetensors"):
         from gru_c.demo import run as run_demo
 
         with _mistakes(OSError, ValueError):
             run_demo(plot)
+
+
+@contextlib.contextmanager
+def _needing(what: str, extra: str, *packages: str) -> Iterator[None]:
+    """Says which extra brings one of these packages where it is missing."""
+    try:
+        yield
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
-        if package not in ("matplotlib", "safetensors"):
+        if package not in packages:
             raise
-        raise click.ClickException(f"the demo needs the package {package}: pip install gru-c[demo]") from None
+        raise click.ClickException(f"{what} needs the package {package}: pip install gru-c[{extra}]") from None
+
+
+def _counts(_context: click.Context, _option: click.Parameter, value: str | None) -> tuple[int, ...] | None:
+    """Counts of threads, such as 1,2."""
+    if value is None:
+        return None
+    try:
+        counts = tuple(dict.fromkeys(int(part) for part in value.split(",")))
+    except ValueError:
+        counts = ()
+    if not counts or min(counts) < 1:
+        raise click.BadParameter(f"expected counts such as 1 or 1,2, got {value!r}")
+    if max(counts) > gru_c.max_threads():
+        raise click.BadParameter(f"this process may use {gru_c.max_threads()} at most, got {value!r}")
+    return counts
+
+
+@cli.command()
+@click.option("--only", multiple=True, metavar="TEXT", help="Cells whose name holds TEXT; may be given repeatedly.")
+@click.option("--quick", is_flag=True, help="Fewer cells, and shorter: a minute instead of several.")
+@click.option("--seconds", type=click.FloatRange(min=0, min_open=True), help="For each candidate and cell.")
+@click.option(
+    "--threads", callback=_counts, metavar="N,N", help="Counts of threads; 1,2 by default, where there are 2."
+)
+@click.option("--isa", help="Holds gru_c, and every peer that can be held, to this instruction set.")
+@click.option("--steps", type=click.IntRange(min=1000), help="Single steps that the steadiness is taken from.")
+@click.option("--json", "json_path", type=WRITTEN, help="Where everything that was found goes.")
+@click.option("--plot", type=WRITTEN, help="Where a picture of it goes.")
+def bench(
+    only: tuple[str, ...],
+    quick: bool,
+    seconds: float | None,
+    threads: tuple[int, ...] | None,
+    isa: str | None,
+    steps: int | None,
+    json_path: Path | None,
+    plot: Path | None,
+) -> None:
+    """Measures gru_c beside PyTorch, ONNX Runtime, OpenVINO and the machine's own limits.
+
+    All in this process, with the same weights, taking turns in short bursts; answers are compared before.
+    """
+    with _needing("the benchmark", "bench", "torch", "matplotlib"):
+        from gru_c.bench import Options, default_threads
+        from gru_c.bench import run as run_bench
+
+        with _mistakes(OSError, ValueError):
+            run_bench(Options(only, quick, seconds, threads or default_threads(), isa, steps, json_path, plot))
