@@ -33,6 +33,7 @@ cdef extern from "gru_core/gru_core.h" nogil:
     void gruc_state_destroy(gruc_state*)
     gruc_status gruc_state_get(const gruc_state*, float*)
     gruc_status gruc_state_set(gruc_state*, const float*)
+    gruc_status gruc_state_set_threads(gruc_state*, int32_t)
     gruc_status gruc_step(gruc_state*, const float*, float*)
     gruc_status gruc_process(gruc_state*, int64_t, const float*, float*)
     gruc_status gruc_sequence_init(const gruc_weights*, int64_t, int64_t, gruc_sequence*)

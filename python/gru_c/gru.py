@@ -248,15 +248,20 @@ class GRU:
             raise ValueError(f"{name}: the network's own h0 is for a batch of {own.shape[1]}, got {batch}")
         return np.ascontiguousarray(np.broadcast_to(own, (own.shape[0], batch, own.shape[2])))
 
-    def stream(self, batch: int = 1) -> Stream:
+    def stream(self, batch: int = 1, threads: int | None = None) -> Stream:
         """The state of `batch` independent rows to step through frame by frame, at the network's own h0 or zeros.
 
+        Args:
+            batch: independent rows.
+            threads: of a step or block at most this many, clamped to what the process may use; it pays from some 10^6
+                multiplications a step (H = 512 for one row) and small work takes fewer. None: 1.
+
         Raises:
-            TypeError, ValueError: `batch` is no count, or not that of the network's own h0; or the network has a
-                reverse direction, which would have to start at the end.
+            TypeError, ValueError: `batch` or `threads` is no count, or `batch` not that of the network's own h0; or the
+                network has a reverse direction, which would have to start at the end.
             MemoryError: so many states do not fit.
         """
-        return Stream(self, batch)
+        return Stream(self, batch, threads)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), self._spec, self._params, self._h0, self._lengths)

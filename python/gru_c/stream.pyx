@@ -12,9 +12,9 @@ cimport numpy as cnp
 import numpy as np
 
 from gru_c._abi cimport (GRUC_OK, NOGIL_WORK, gruc_process, gruc_state, gruc_state_create, gruc_state_destroy,
-                         gruc_state_get, gruc_state_set, gruc_status, gruc_step, gruc_weights, is_plain, raise_status)
+                         gruc_state_get, gruc_state_set, gruc_state_set_threads, gruc_status, gruc_step, gruc_weights, is_plain, raise_status)
 
-from gru_c.arrays import as_float32, checked_out
+from gru_c.arrays import as_float32, as_threads, checked_out
 
 cnp.import_array()
 
@@ -56,7 +56,7 @@ cdef class Stream:
         self._state = NULL
         self._busy = 0
 
-    def __init__(self, gru, batch=1):
+    def __init__(self, gru, batch=1, threads=None):
         from gru_c.gru import GRU  # which imports this module
 
         if self._state != NULL:
@@ -78,6 +78,9 @@ cdef class Stream:
             raise_status(status)
         self._state = state
         self._weights = weights
+        status = gruc_state_set_threads(state, as_threads(threads))
+        if status != GRUC_OK:
+            raise_status(status)
         self._batch_first = spec.batch_first
         self.batch = batch
         self.input_size = spec.input_size

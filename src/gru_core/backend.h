@@ -30,6 +30,8 @@ struct LayerJob {
 bool two_teams_pay(const gruc_weights& weights, int64_t steps, int64_t batch);
 // How many threads, of at most `threads`, do a layer in one direction soonest.
 int useful_team(const gruc_weights& weights, int64_t steps, int64_t batch, int threads);
+// The same where the threads share each step's unit blocks.
+int useful_block_team(const gruc_weights& weights, int64_t steps, int64_t batch, int threads);
 // Bytes of scratch for a team of `size`; the same for every direction of a layer.
 size_t layer_scratch_size(const Spec& spec, int64_t steps, int64_t batch, int64_t input_size, int size);
 // Called by every member of the team at the same time, with the same job and scratch (64-byte aligned).

@@ -153,6 +153,14 @@ gruc_status gruc_state_set(gruc_state* state, const float* h) noexcept {
   });
 }
 
+gruc_status gruc_state_set_threads(gruc_state* state, int32_t threads) noexcept {
+  return guarded([&] {
+    need(state, "state");
+    if (threads < 1) gruc::fail_argument("threads: expected 1 or more, got " + std::to_string(threads));
+    gruc::set_threads(*state, threads);
+  });
+}
+
 // No std::string in these two: they promise not to allocate.
 gruc_status gruc_step(gruc_state* state, const float* x, float* y) noexcept {
   if (state == nullptr) return report(GRUC_INVALID_ARGUMENT, "state: expected a pointer, got NULL");

@@ -58,7 +58,7 @@ void Barrier::wait(int members) noexcept {
 }
 
 void run_parallel(int threads, void (*body)(void* context, int rank, int size), void* context) noexcept {
-  if (threads <= 1) {
+  if (threads <= 1 || g_forked.load(std::memory_order_relaxed)) {
     body(context, 0, 1);
     return;
   }

@@ -5,7 +5,9 @@
 #include <cstring>
 
 #include "arena.h"
+#include "backend.h"
 #include "cell_step.h"
+#include "parallel.h"
 #include "status.h"
 
 namespace gruc {
@@ -17,6 +19,7 @@ gruc_state* place(Arena& arena, const gruc_weights& weights, int64_t batch) {
   gruc_state s{};
   s.weights = &weights;
   s.batch = batch;
+  s.threads = s.step_threads = 1;
   const auto per_row = [=](int64_t count) {
     return static_cast<int64_t>(checked_product(static_cast<size_t>(batch), static_cast<size_t>(count)));
   };
@@ -89,42 +92,107 @@ void set_state(gruc_state& s, const float* h) noexcept {
     s.weights->kernels->flush_copy({h, spec.hidden_size, s.h[s.current], stride, rows, spec.hidden_size});
 }
 
-namespace {
-
-// From h[current] of the layer to h[1 - current].
-void take_step(const gruc_state& s, int64_t layer, int64_t current) noexcept {
-  StepArgs& args = s.steps[layer];
-  const int64_t at = layer * s.batch * args.h_stride;
-  args.h = s.h[current] + at;
-  args.h_next = s.h[1 - current] + at;
-  args.blocks.backwards = current != 0;
-  cell_step(*s.weights->kernels, s.weights->spec.reset, args, [] {});
+void set_threads(gruc_state& s, int threads) noexcept {
+  s.threads = threads == 1 ? 1 : std::min(threads, max_threads());
+  s.step_threads = useful_block_team(*s.weights, 1, s.batch, s.threads);
 }
+
+namespace {
 
 void copy_rows(const float* from, int64_t from_stride, float* to, int64_t to_stride, int64_t rows, int64_t count) {
   for (int64_t row = 0; row < rows; ++row)
     std::memcpy(to + row * to_stride, from + row * from_stride, static_cast<size_t>(count) * sizeof(float));
 }
 
+// From h[current] of the layer to h[1 - current]; `args` has the input.
+template <class Sync>
+void take_step(const gruc_state& s, StepArgs& args, int64_t layer, int64_t current, Sync sync) noexcept {
+  const int64_t at = layer * s.batch * args.h_stride;
+  args.h = s.h[current] + at;
+  args.h_next = s.h[1 - current] + at;
+  args.blocks.backwards = current != 0;
+  cell_step(*s.weights->kernels, s.weights->spec.reset, args, sync);
+}
+
+Blocks share_of(const gruc_state& s, const Team& team) {
+  const int64_t blocks = block_count(s.weights->spec);
+  return {blocks * team.rank / team.size, blocks * (team.rank + 1) / team.size, false};
+}
+
+// One frame through all layers; args(layer) says with which kernel arguments.
+template <class Args, class Sync>
+void step_layers(const gruc_state& s, Args args_of, Sync sync) noexcept {
+  const float* in = s.x;
+  int64_t in_stride = s.weights->spec.input_size;
+  for (int64_t layer = 0; layer < s.weights->spec.num_layers; ++layer) {
+    StepArgs& args = args_of(layer);
+    args.gates_x = nullptr;
+    args.x = in;
+    args.x_stride = in_stride;
+    take_step(s, args, layer, s.current, sync);
+    sync();
+    in = args.h_next;
+    in_stride = args.h_stride;
+  }
+}
+
 // `steps` frames through all layers, a layer at a time, so that the input panels are read once for all of them.
-// `rows` [steps][B][width] holds a layer's inputs, then its outputs; `gates` [steps][B][block][3][16].
-void process_chunk(gruc_state& s, int64_t steps, const float* x, float* y, float* rows, int64_t width, float* gates) {
-  const Spec& spec = s.weights->spec;
-  const KernelTable& kernels = *s.weights->kernels;
-  const int64_t frame = s.batch * width, gates_frame = s.batch * padded_hidden(spec) * kGates;
-  kernels.flush_copy({x, spec.input_size, rows, width, steps * s.batch, spec.input_size});
-  for (int64_t layer = 0; layer < spec.num_layers; ++layer) {
-    StepArgs& args = s.steps[layer];
-    kernels.project(
-        {rows, width, steps * s.batch, args.x_depth, args.input_panels, args.input_bias, gates, args.blocks});
-    for (int64_t t = 0; t < steps; ++t) {
-      args.gates_x = gates + t * gates_frame;
-      take_step(s, layer, (s.current + t) % 2);
-      copy_rows(args.h_next, args.h_stride, rows + t * frame, width, s.batch, spec.hidden_size);
+struct Chunk {
+  const gruc_state& s;
+  int64_t steps;
+  float* rows;   // [steps][B][width]: a layer's inputs, then its outputs
+  float* gates;  // [steps][B][block][3][16], each member's blocks together
+  int64_t width;
+
+  void run(const Team& team) const noexcept {
+    const Spec& spec = s.weights->spec;
+    const int64_t frame = s.batch * width;
+    const Blocks share = share_of(s, team);
+    const int64_t unit = share.begin * kLanes, units = std::min(spec.hidden_size, share.end * kLanes) - unit;
+    float* own_gates = gates + steps * s.batch * share.begin * kPanelRow;
+    const bool walks = s.batch == 1 && share.end <= kWalkBlocks && team.size == 1 && spec.reset == GRUC_RESET_AFTER;
+    for (int64_t layer = 0; layer < spec.num_layers; ++layer) {
+      StepArgs args = s.steps[layer];
+      if (walks) {
+        walk(args, s.h[s.current] + layer * args.h_stride, s.h[(s.current + steps) % 2] + layer * args.h_stride);
+        continue;
+      }
+      args.blocks = share;
+      s.weights->kernels->project(
+          {rows, width, steps * s.batch, args.x_depth, args.input_panels, args.input_bias, own_gates, share});
+      team.sync();  // all have read the rows
+      for (int64_t t = 0; t < steps; ++t) {
+        args.gates_x = own_gates + t * s.batch * (share.end - share.begin) * kPanelRow;
+        take_step(s, args, layer, (s.current + t) % 2, [&] { team.sync(); });
+        copy_rows(args.h_next + unit, args.h_stride, rows + t * frame + unit, width, s.batch, units);
+        team.sync();
+      }
     }
   }
-  s.current = (s.current + steps) % 2;
-  copy_rows(rows, width, y, spec.hidden_size, steps * s.batch, spec.hidden_size);
+
+  // One row of a small network: all steps in one kernel, from the state in `h` to the one in `h_next`.
+  void walk(const StepArgs& a, const float* h, float* h_next) const noexcept {
+    s.weights->kernels->walk_after({rows, a.input_panels, a.input_bias, width, a.x_depth, a.panels, a.hidden_bias, h,
+                                    gates, steps, a.depth, a.blocks.end, a.cell});
+    copy_rows(gates, a.h_stride, rows, width, steps, a.depth);
+    copy_rows(gates + (steps - 1) * a.h_stride, 0, h_next, 0, 1, a.h_stride);
+  }
+};
+
+// Runs `work(team)` on so many threads.
+template <class Work>
+void run_team(int threads, const Work& work) noexcept {
+  struct Call {
+    const Work& work;
+    Barrier barrier;
+  } call{work, {}};
+  run_parallel(
+      threads,
+      [](void* c, int rank, int size) {
+        Call& self = *static_cast<Call*>(c);
+        self.work(Team{rank, size, &self.barrier});
+      },
+      &call);
 }
 
 }  // namespace
@@ -132,19 +200,23 @@ void process_chunk(gruc_state& s, int64_t steps, const float* x, float* y, float
 void step(gruc_state& s, const float* x, float* y) noexcept {
   const Spec& spec = s.weights->spec;
   s.weights->kernels->flush_copy({x, spec.input_size, s.x, spec.input_size, s.batch, spec.input_size});
-  const float* in = s.x;
-  int64_t in_stride = spec.input_size;
-  for (int64_t layer = 0; layer < spec.num_layers; ++layer) {
-    StepArgs& args = s.steps[layer];
-    args.gates_x = nullptr;
-    args.x = in;
-    args.x_stride = in_stride;
-    take_step(s, layer, s.current);
-    in = args.h_next;
-    in_stride = args.h_stride;
+  const StepArgs& last = s.steps[spec.num_layers - 1];
+  if (s.step_threads == 1) {
+    step_layers(s, [&](int64_t layer) -> StepArgs& { return s.steps[layer]; }, [] {});
+  } else {
+    run_team(s.step_threads, [&](const Team& team) {
+      StepArgs own;
+      const auto args = [&](int64_t layer) -> StepArgs& {
+        own = s.steps[layer];
+        own.blocks = share_of(s, team);
+        return own;
+      };
+      step_layers(s, args, [&] { team.sync(); });
+    });
   }
   s.current = 1 - s.current;
-  copy_rows(in, in_stride, y, spec.hidden_size, s.batch, spec.hidden_size);
+  copy_rows(s.h[s.current] + (spec.num_layers - 1) * s.batch * last.h_stride, last.h_stride, y, spec.hidden_size,
+            s.batch, spec.hidden_size);
 }
 
 void process(gruc_state& s, int64_t steps, const float* x, float* y) noexcept {
@@ -158,10 +230,15 @@ void process(gruc_state& s, int64_t steps, const float* x, float* y) noexcept {
   for (int64_t t = 0; t < steps;) {
     const float* in = x + t * s.batch * spec.input_size;
     float* out = y + t * s.batch * spec.hidden_size;
-    const int64_t chunk = std::min(fit, steps - t);
-    if (chunk >= 2) {
-      process_chunk(s, chunk, in, out, scratch, width, scratch + chunk * s.batch * width);
-      t += chunk;
+    const int64_t count = std::min(fit, steps - t);
+    if (count >= 2) {
+      const Chunk chunk{s, count, scratch, scratch + count * s.batch * width, width};
+      s.weights->kernels->flush_copy({in, spec.input_size, scratch, width, count * s.batch, spec.input_size});
+      const int threads = s.threads == 1 ? 1 : useful_block_team(*s.weights, count, s.batch, s.threads);
+      run_team(threads, [&](const Team& team) { chunk.run(team); });
+      s.current = (s.current + count) % 2;
+      copy_rows(scratch, width, out, spec.hidden_size, count * s.batch, spec.hidden_size);
+      t += count;
     } else {
       step(s, in, out);
       t += 1;

@@ -1,5 +1,5 @@
 // A stream: hidden states and all scratch of a step, sized once, in one block that the caller may own.
-// Must not include sequences or threads: a step is single-threaded.
+// Must not include sequences.
 #pragma once
 #include "weights.h"
 
@@ -10,6 +10,7 @@ size_t state_size(const gruc_weights& weights, int64_t batch);
 gruc_state* init_state(const gruc_weights& weights, int64_t batch, void* memory);
 void get_state(const gruc_state& state, float* h) noexcept;       // [L, B, H]
 void set_state(gruc_state& state, const float* h) noexcept;       // nullptr: zeros
+void set_threads(gruc_state& state, int threads) noexcept;        // at most; 1 in a new state
 void step(gruc_state& state, const float* x, float* y) noexcept;  // x [B, I], y [B, H]
 // x [T, B, I], y [T, B, H]
 void process(gruc_state& state, int64_t steps, const float* x, float* y) noexcept;
@@ -19,6 +20,8 @@ void process(gruc_state& state, int64_t steps, const float* x, float* y) noexcep
 struct gruc_state {
   const gruc_weights* weights;
   int64_t batch;
+  int threads;
+  int step_threads;  // those of them that pay for one step
   int64_t current;  // which of h[2] holds the states; the other takes the next ones
   float* h[2];      // [L][B][padded H]
   float* x;         // [B][I], tiny inputs flushed

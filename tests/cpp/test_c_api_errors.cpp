@@ -189,6 +189,9 @@ TEST(CApiErrors, StepsLeaveTheStateAsItWas) {
     EXPECT_TRUE(refused(gruc_state_get(state, nullptr), "h"));
     EXPECT_TRUE(refused(gruc_state_get(nullptr, y.data()), "state"));
     EXPECT_TRUE(refused(gruc_state_set(nullptr, nullptr), "state"));
+    EXPECT_TRUE(refused(gruc_state_set_threads(nullptr, 1), "state"));
+    for (const int32_t threads : {0, -1, INT32_MIN})
+      EXPECT_TRUE(refused(gruc_state_set_threads(state, threads), "threads"));
     ASSERT_EQ(gruc_step(state, x.data(), y.data()), GRUC_OK);
     ASSERT_EQ(gruc_step(calm, x.data(), expected.data()), GRUC_OK);
     EXPECT_TRUE(same_bits(y, expected));

@@ -162,6 +162,40 @@ TEST_P(Parallel, StreamsFromSeveralThreadsOnSharedWeights) {
   EXPECT_EQ(wrong, 0);
 }
 
+// Steps and blocks of a stream whose threads share the unit blocks: stacks, both places of the reset, blocks of frames
+// that cross what process takes at once.
+TEST_P(Parallel, StreamsWithATeam) {
+  for (const int32_t reset : {GRUC_RESET_AFTER, GRUC_RESET_BEFORE})
+    for (const int64_t hidden : {5, 32, 70})
+      for (const int64_t batch : {1, 3}) {
+        Random random(9);
+        gruc_spec spec = make_spec(9, hidden, 2);
+        spec.reset = reset;
+        const Network network(spec, Params(spec, random));
+        constexpr int64_t kSteps = 70;
+        const Problem problem = make_problem(spec, kSteps, batch, random, Lengths::kWhole, Start::kRandom);
+        const Result expected = run(network, problem);
+        for (const int32_t threads : {1, 2, 5}) {
+          gruc_state* state = nullptr;
+          ASSERT_EQ(gruc_state_create(network.weights(), batch, &state), GRUC_OK);
+          ASSERT_EQ(gruc_state_set_threads(state, threads), GRUC_OK);
+          for (const bool in_blocks : {false, true}) {
+            Result got = expected;
+            std::fill(got.y.begin(), got.y.end(), 0.0f);
+            ASSERT_EQ(gruc_state_set(state, problem.h0.data()), GRUC_OK);
+            for (int64_t t = 0; t < kSteps && !in_blocks; ++t)
+              ASSERT_EQ(gruc_step(state, &problem.x[t * batch * 9], &got.y[t * batch * hidden]), GRUC_OK);
+            if (in_blocks) {
+              ASSERT_EQ(gruc_process(state, kSteps, problem.x.data(), got.y.data()), GRUC_OK);
+            }
+            ASSERT_EQ(gruc_state_get(state, got.h_n.data()), GRUC_OK);
+            EXPECT_TRUE(same_bits(got, expected)) << "H " << hidden << " threads " << threads << " " << in_blocks;
+          }
+          gruc_state_destroy(state);
+        }
+      }
+}
+
 // The caller is itself a member of an OpenMP team, where inner regions get one thread by default.
 TEST_P(Parallel, InsideAnotherParallelRegion) {
   const Case c(GRUC_BIDIRECTIONAL, 3);

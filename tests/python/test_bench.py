@@ -49,12 +49,9 @@ def test_names_are_unique_and_quick_ones_exist() -> None:
     assert {c.section for c in quick} == {c.section for c in cells.ALL}
 
 
-def test_threads_where_they_may_help() -> None:
-    two = [c for c in cells.chosen((1, 2)) if c.threads == 2]
-    assert {c.kind for c in two} == {"step", "sequence"}
-    assert min(c.hidden_size for c in two if c.kind == "step") == cells.THREADED_STEP
-    sequences = {c.work for c in cells.ALL if c.kind == "sequence"}
-    assert {c.work for c in two if c.kind == "sequence"} == sequences
+def test_every_cell_on_every_count_of_threads() -> None:
+    for count in (1, 2):
+        assert {c.work for c in cells.chosen((1, 2)) if c.threads == count} == {c.work for c in cells.ALL}
 
 
 def test_only() -> None:
@@ -64,6 +61,7 @@ def test_only() -> None:
         "T=100, B=1, H=512, 2 threads",
         "T=50, B=64, H=512, 2 threads",
         "audio, 64 samples, H=8",
+        "audio, 64 samples, H=8, 2 threads",
     ]
 
 
@@ -183,6 +181,8 @@ def test_ratios() -> None:
     assert measure.scaling([one, two, row("other", 2, gru_c=1.0)]) == [
         ("w", 2, {"gru_c": 2.0, "torch": 1.0, "onnxruntime": 3.0})
     ]
+    beside = row("w", 2, gru_c=1.0, torch=8.0, **{"gru_c, one thread": 1.5})
+    assert measure.scaling([one, beside]) == [("w", 2, {"gru_c": 1.5, "torch": 1.0})], "of the same turns where it is"
     assert measure.geometric_mean([1.0, 4.0]) == pytest.approx(2.0)
     assert row("w", 1, gru_c=1.0).best_peer is None
 

@@ -37,6 +37,8 @@ KINDS = [
     cell(steps=9, batch=3, layers=2, directions=2),
     cell(steps=7, batch=3, lengths=(2, 7, 1)),
     cell(steps=9, batch=3, reset="before"),
+    cell(kind="step", steps=1, batch=16, input_size=8, hidden_size=8, threads=2),
+    cell(steps=9, batch=3, threads=2),
 ]
 
 
@@ -47,15 +49,20 @@ def peers() -> dict[str, candidates.Peer]:
     return found
 
 
-@pytest.mark.parametrize("work", KINDS, ids=lambda work: f"{work.kind}-{work.batch}-{work.hidden_size}-{work.reset}")
+@pytest.mark.parametrize(
+    "work", KINDS, ids=lambda work: f"{work.kind}-{work.batch}-{work.hidden_size}-{work.reset}-{work.threads}"
+)
 def test_all_answer_alike(work: Cell, peers: dict[str, candidates.Peer]) -> None:
     row = measure.measure(work, peers, FakeMachine(), "avx2", 1e-6)
     assert set(row.differences) == set(row.times)
     peers_in_row = set(row.times) - row.beside - {"gru_c"}
     wanted = set(peers) - ({"torch"} if work.reset == "before" else set())
     assert peers_in_row == wanted | ({"cell"} if work.kind == "step" else set())
-    beside = {"before": {"gru_c, reset after"}, "after": {"gru_c, padded", "torch, padded"} if work.lengths else set()}
-    assert row.beside == beside[work.reset]
+    beside = {"gru_c, reset after"} if work.reset == "before" else set()
+    beside |= {"gru_c, padded", "torch, padded"} if work.lengths else set()
+    beside |= {"onnxruntime, session.run"} if work.kind == "step" and "onnxruntime" in peers else set()
+    beside |= {"gru_c, one thread"} if work.threads > 1 else set()
+    assert row.beside == beside
     assert row.best_peer is None or row.best_peer[0] in peers_in_row
     assert json.loads(json.dumps(row.as_dict()))["floor_seconds"] == row.floor > 0
 
@@ -79,7 +86,7 @@ def test_a_different_answer_is_an_error(work: Cell) -> None:
     array = problem.params[name].copy()
     array[-1] += 0.05
     wrong = candidates.Problem(work, problem.x, {**problem.params, name: array})
-    with pytest.raises(candidates.WrongAnswer, match=r"w: gru_c differs from the reference by 0\.0"):
+    with pytest.raises(candidates.WrongAnswer, match=r"w(, 2 threads)?: gru_c differs from the reference by 0\.0"):
         candidates.check(problem, candidates.own_candidates(wrong)[0], right)
 
 

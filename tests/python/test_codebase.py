@@ -90,7 +90,7 @@ ROOMS = [
     ("reference", r"reference\.(h|cpp)", r"reference\.h|spec\.h"),
     ("weights", r"weights\.(h|cpp)", rf"{KERNEL_TABLE}|cpu/dispatch\.h|arena\.h|spec\.h|status\.h|weights\.h"),
     ("backend", r"backend\.h", r"parallel\.h|weights\.h"),
-    ("state", r"state\.(h|cpp)", r"arena\.h|cell_step\.h|state\.h|status\.h|weights\.h"),
+    ("state", r"state\.(h|cpp)", r"arena\.h|backend\.h|cell_step\.h|parallel\.h|state\.h|status\.h|weights\.h"),
     ("forward", r"forward\.(h|cpp)", r"arena\.h|backend\.h|forward\.h|parallel\.h|status\.h|weights\.h"),
     ("c_api", r"c_api\.cpp", r"cpu/dispatch\.h|(arena|forward|parallel|spec|state|status|weights)\.h"),
 ]

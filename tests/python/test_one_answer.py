@@ -68,15 +68,15 @@ def check_split(gru: GRU, case: Case, want: tuple[Floats, Floats]) -> None:
 def check_stream(gru: GRU, case: Case) -> None:
     _, x, h0, _ = case.data()
     want = gru(x, h0)
-    for frame_by_frame in (True, False):
-        stream = gru.stream(case.batch)
+    for frame_by_frame, threads in ((True, 1), (False, 1), (True, 2), (False, 2)):
+        stream = gru.stream(case.batch, threads=threads)
         if h0 is not None:
             stream.state = h0
         if frame_by_frame:
             y = np.stack([stream.step(frame) for frame in x]) if case.steps else want[0]
         else:
             y = stream.process(x)
-        check(f"stream, frame by frame {frame_by_frame}", (y, stream.state), want)
+        check(f"stream, frame by frame {frame_by_frame}, {threads} threads", (y, stream.state), want)
 
 
 @settings(

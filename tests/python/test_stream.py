@@ -146,6 +146,12 @@ def test_reverse_directions_cannot_stream(fields: dict[str, Any]) -> None:
         make(**fields).stream()
 
 
+def test_bad_threads() -> None:
+    for threads, error in ((0, ValueError), (1 << 31, ValueError), (1.5, TypeError)):
+        with pytest.raises(error, match="threads: expected"):
+            make().stream(threads=threads)  # type: ignore[arg-type]
+
+
 def test_own_h0_and_the_batch() -> None:
     params = make().params
     gru = GRU(GRUSpec(3, 5), params, h0=noise(1, 4, 5))

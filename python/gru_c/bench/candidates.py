@@ -22,6 +22,8 @@ from gru_c.spec import Reset
 Floats = NDArray[np.float32]
 
 OWN: Final = "gru_c"
+# In the cells of several threads, so that what they gain is found in the same turns.
+OWN_ALONE: Final = "gru_c, one thread"
 # The peer that every other answer is held against; it must be there.
 REFERENCE: Final = "torch"
 # peer -> (its module here, the packages that it needs)
@@ -98,29 +100,33 @@ def _spec(cell: Cell) -> gru_c.GRUSpec:
 
 
 def own_candidates(problem: Problem) -> list[Candidate]:
-    """gru_c; for ragged batches also padded, and for reset before also with reset after."""
+    """gru_c; on several threads also on one, for ragged batches also padded, for reset before also with reset after."""
     cell, x = problem.cell, problem.x
     gru = gru_c.GRU(_spec(cell), problem.params)
-    if cell.kind != "sequence":
-        stream = gru.stream(cell.batch)
+
+    def stream(name: str, threads: int) -> Candidate:
+        own = gru.stream(cell.batch, threads)
         frames = x[0] if cell.kind == "step" else x
         y = np.empty((*frames.shape[:-1], cell.hidden_size), np.float32)
         # partial is the thinnest wrapper there is: a lambda alone costs half a step of 8 units.
-        run = partial(stream.step if cell.kind == "step" else stream.process, frames, y)
-        return [Candidate(OWN, run, lambda: y.reshape(cell.steps, cell.batch, -1), reset=cell.reset)]
+        run = partial(own.step if cell.kind == "step" else own.process, frames, y)
+        return Candidate(name, run, lambda: y.reshape(cell.steps, cell.batch, -1), name != OWN, cell.reset)
 
-    def sequence(name: str, network: gru_c.GRU, lengths: Sequence[int] | None, beside: bool) -> Candidate:
+    def sequence(name: str, network: gru_c.GRU, lengths: Sequence[int] | None, threads: int) -> Candidate:
         y = np.empty((cell.steps, cell.batch, cell.directions * cell.hidden_size), np.float32)
         counts = None if lengths is None else np.array(lengths, np.int64)
-        call = partial(network, x, None, counts, y, cell.threads)
-        return Candidate(name, call, lambda: y, beside, network.spec.reset)
+        call = partial(network, x, None, counts, y, threads)
+        return Candidate(name, call, lambda: y, name != OWN, network.spec.reset)
 
-    found = [sequence(OWN, gru, cell.lengths, False)]
+    ways = {OWN: cell.threads} | ({OWN_ALONE: 1} if cell.threads > 1 else {})
+    if cell.kind != "sequence":
+        return [stream(name, threads) for name, threads in ways.items()]
+    found = [sequence(name, gru, cell.lengths, threads) for name, threads in ways.items()]
     if cell.lengths is not None:
-        found.append(sequence(f"{OWN}, padded", gru, None, True))
+        found.append(sequence(f"{OWN}, padded", gru, None, cell.threads))
     if cell.reset == "before":
         after = gru_c.GRU(_spec(Cell(**{**vars(cell), "reset": "after"})), problem.params)
-        found.append(sequence(f"{OWN}, reset after", after, None, True))
+        found.append(sequence(f"{OWN}, reset after", after, None, cell.threads))
     return found
 
 

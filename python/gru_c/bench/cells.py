@@ -5,7 +5,7 @@ Pure values; must not import the engine, a peer, or anything that measures.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal, TypeAlias
 
 import numpy as np
@@ -21,8 +21,6 @@ AUDIO_SIZES: Final = (8, 16, 32, 40)
 AUDIO_BLOCK: Final = 64
 RESET_BEFORE: Final = ((100, 1, 16), (100, 1, 256), (50, 32, 256))  # (T, B, H)
 BIDIRECTIONAL: Final = ((50, 8), (100, 1))  # (T, B)
-# A stream's step runs on one thread. Where a peer could gain by a second one, the step stands in the grid for two too.
-THREADED_STEP: Final = 256
 
 STEP_ONE, STEP_MANY = "one step from Python, B=1", "one step from Python, B=16"
 LONG, BATCHED, SMALL, ODD = "T=100, B=1", "T=50, batches", "T=50, H=128, small batches", "a size that fits no vector"
@@ -140,13 +138,6 @@ QUICK: Final = frozenset(
 )
 
 
-def with_threads(cell: Cell, threads: int) -> Cell | None:
-    """The cell on so many threads; None where more than one is of no use to anybody."""
-    if threads > 1 and (cell.kind == "block" or (cell.kind == "step" and cell.hidden_size < THREADED_STEP)):
-        return None
-    return Cell(**{**vars(cell), "threads": threads})
-
-
 def chosen(threads: Sequence[int] = (1,), *, quick: bool = False, only: Sequence[str] = ()) -> list[Cell]:
     """The cells to time: for every count of `threads`, those whose name holds any of the texts `only`.
 
@@ -154,7 +145,7 @@ def chosen(threads: Sequence[int] = (1,), *, quick: bool = False, only: Sequence
         ValueError: `only` leaves nothing; the message says what there is.
     """
     grid = [cell for cell in ALL if not quick or cell.work in QUICK]
-    cells = [found for cell in grid for count in threads if (found := with_threads(cell, count)) is not None]
+    cells = [replace(cell, threads=count) for cell in grid for count in threads]
     cells = [cell for cell in cells if not only or any(text in cell.name for text in only)]
     if not cells:
         asked = " or ".join(repr(text) for text in only)

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from gru_c.bench.candidates import OWN, Candidate, Peer, check, own_candidates, problem, references
+from gru_c.bench.candidates import OWN, OWN_ALONE, Candidate, Peer, check, own_candidates, problem, references
 from gru_c.bench.cells import Cell
 from gru_c.bench.limits import Limits, Machine, floor, working_set
 from gru_c.bench.timing import Others, Summary, take_turns
@@ -94,7 +94,11 @@ def scaling(rows: list[Row]) -> list[tuple[str, int, dict[str, float]]]:
     for row in rows:
         base = alone.get(row.cell.work)
         if row.cell.threads > 1 and base is not None:
-            gains = {name: base.times[name].median / one.median for name, one in row.times.items()}
+            gains = {
+                name: base.times[name].median / one.median for name, one in row.times.items() if name in base.times
+            }
+            if OWN_ALONE in row.times:
+                gains[OWN] = row.times[OWN_ALONE].median / row.own.median
             found.append((row.cell.work, row.cell.threads, gains))
     return found
 

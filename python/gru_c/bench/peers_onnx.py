@@ -113,7 +113,16 @@ def candidates(problem: Problem) -> list[Candidate]:
         return states[calls % 2]
 
     if cell.kind == "step":
-        return [Candidate(NAME, carried, stepped, reset=cell.reset, holds=holds)]
+        state = np.zeros((1, cell.batch, cell.hidden_size), np.float32)
+
+        def ran() -> None:
+            nonlocal state
+            state = session.run(("Y_h",), {"X": problem.x, "h0": state})[0]
+
+        return [
+            Candidate(NAME, carried, stepped, reset=cell.reset, holds=holds),
+            Candidate(f"{NAME}, session.run", ran, lambda: state, beside=True, reset=cell.reset),
+        ]
     rows = (cell.steps, cell.batch, cell.directions * cell.hidden_size)
     run = carried if cell.kind == "block" else partial(session.run_with_iobinding, binding(states[0], states[1]))
     return [Candidate(NAME, run, lambda: y.swapaxes(1, 2).reshape(rows), reset=cell.reset, holds=holds)]

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 import gru_c
-from gru_c.bench.candidates import OWN
+from gru_c.bench.candidates import OWN, OWN_ALONE
 from gru_c.bench.measure import Row, scaling
 from gru_c.bench.steadiness import CASES, Steadiness
 
@@ -84,8 +84,8 @@ def section_table(title: str, rows: Sequence[Row]) -> Table:
         lost = best is not None and best[1] < 1
         ratio = "-" if best is None else f"[red]{times(best[1])}[/red]" if lost else times(best[1])
         table.add_row(label, *cells, ratio, f"{row.of_floor:.0%}")
-        for name in sorted(row.beside):
-            base = "torch" if name.startswith("torch") else OWN
+        for name in sorted(row.beside - {OWN_ALONE}):
+            base = name.partition(",")[0]
             median = row.times[name].median
             notes.append(
                 f"{label}: {name} takes {microseconds(median)} us, {times(median / row.times[base].median)} of {base}"

@@ -14,7 +14,16 @@ namespace {
 // still be in L2 (1 to 2 MB) when the steps reach them.
 constexpr int64_t kChunkFloats = 128 * 1024;
 
-bool by_rows(int64_t batch, int size) { return batch >= 2 * int64_t{size}; }
+// Panels larger than an L2: a thread that has some of them keeps or streams less than one that has some of the rows.
+// (Two threads, H = 1024, T = 20, B = 8: 10.8 -> 9.6 ms by it; H = 512 level, smaller ones lose by the barriers.)
+constexpr int64_t kSharedPanelBytes = 2 << 20;
+
+// Whether each member has rows of its own and never waits; else each has unit blocks.
+bool by_rows(const Spec& spec, int64_t batch, int size) {
+  const int64_t blocks = block_count(spec);
+  const bool large = blocks * spec.hidden_size * kPanelRow * int64_t{sizeof(float)} > kSharedPanelBytes;
+  return batch >= 2 * int64_t{size} && !(large && size <= blocks);
+}
 
 int64_t share_begin(int64_t count, int size, int rank) { return count * rank / size; }
 
@@ -37,13 +46,14 @@ struct Share {
   int64_t rows, block_begin, block_end;
 };
 
-Share share_of(int64_t batch, int64_t blocks, int size, int rank) {
-  if (by_rows(batch, size)) return {(batch - rank + size - 1) / size, 0, blocks};
+Share share_of(const Spec& spec, int64_t batch, int size, int rank) {
+  const int64_t blocks = block_count(spec);
+  if (by_rows(spec, batch, size)) return {(batch - rank + size - 1) / size, 0, blocks};
   return {batch, share_begin(blocks, size, rank), share_begin(blocks, size, rank + 1)};
 }
 
 Scratch place(Arena& arena, const Spec& spec, int64_t steps, int64_t batch, int64_t input_size, const Team& team) {
-  const int64_t stride = padded_hidden(spec), blocks = block_count(spec);
+  const int64_t stride = padded_hidden(spec);
   const auto floats = [](int64_t a, int64_t b) {
     return static_cast<int64_t>(checked_product(static_cast<size_t>(a), static_cast<size_t>(b)));
   };
@@ -54,7 +64,7 @@ Scratch place(Arena& arena, const Spec& spec, int64_t steps, int64_t batch, int6
     s.update = arena.take<float>(floats(batch, stride));
   }
   for (int rank = 0; rank < team.size; ++rank) {
-    const Share share = share_of(batch, blocks, team.size, rank);
+    const Share share = share_of(spec, batch, team.size, rank);
     const int64_t rows = chunk_rows(share.rows, share.block_end - share.block_begin, input_size, steps);
     float* x = arena.take<float>(floats(rows, input_size));
     float* gates = arena.take<float>(floats(rows, (share.block_end - share.block_begin) * kPanelRow));
@@ -74,14 +84,14 @@ class Member {
         team_(team),
         spec_(job.weights->spec),
         kernels_(*job.weights->kernels),
-        share_(share_of(job.batch, block_count(spec_), team.size, team.rank)),
+        share_(share_of(spec_, job.batch, team.size, team.rank)),
         stride_(padded_hidden(spec_)),
-        rows_apart_(by_rows(job.batch, team.size)) {
+        rows_apart_(by_rows(spec_, job.batch, team.size)) {
     Arena arena(scratch);
     scratch_ = place(arena, spec_, job.steps, job.batch, job.layer->input_size, team);
     int64_t first = 0;
     for (int rank = 0; rows_apart_ && rank < team.rank; ++rank)
-      first += share_of(job.batch, block_count(spec_), team.size, rank).rows;
+      first += share_of(spec_, job.batch, team.size, rank).rows;
     for (float*& h : scratch_.h) h += first * stride_;
     if (scratch_.reset_h != nullptr) {
       scratch_.reset_h += first * stride_;
@@ -253,36 +263,49 @@ class Member {
 
 }  // namespace
 
-// Multiplications that one thread does in about 20 us: less of a call is not worth waking a thread for.
-constexpr double kWorthAThread = 1e6;
+namespace {
+
+// Multiplications that one thread does in 15 us or more: less of a call is not worth waking a thread for.
+constexpr double kWorthAThread = 7e5;
 // A barrier of n threads lasts about n times 0.1 us, in which one thread does this many: a step's share must last
 // longer. (Two threads, T = 100, one row: H = 48: 0.93 times as fast as one, 64: 1.4, 96: 1.6, 128: 1.75.)
 constexpr double kWorthABarrier = 6e3;
 
-namespace {
+// Of one layer in one direction; `columns` of the hidden panels, or of the input's too.
+double multiplications(const Spec& spec, int64_t columns, int64_t rows) {
+  return static_cast<double>(kGates * spec.hidden_size) * static_cast<double>(columns) * static_cast<double>(rows);
+}
+double all_multiplications(const Spec& spec, int64_t steps, int64_t batch) {
+  return multiplications(spec, spec.input_size + spec.hidden_size, steps) * static_cast<double>(batch);
+}
 
-double multiplications(const Spec& spec, int64_t steps, int64_t batch) {
-  const double hidden = static_cast<double>(spec.hidden_size);
-  return static_cast<double>(steps) * static_cast<double>(batch) * static_cast<double>(kGates) * hidden * hidden;
+// The largest size, of at most `threads`, that `fits` and that has enough to do.
+template <class Fits>
+int largest_team(const gruc_weights& weights, int64_t steps, int64_t batch, int threads, Fits fits) {
+  const Spec& spec = weights.spec;
+  const double all = all_multiplications(spec, steps, batch), step = multiplications(spec, spec.hidden_size, batch);
+  const double barriers = spec.reset == GRUC_RESET_BEFORE ? 2 : 1;
+  for (int size = batch == 0 ? 1 : threads; size > 1; --size) {
+    const bool enough = weights.every_thread || all >= kWorthAThread * size;
+    const bool outlasts = weights.every_thread || step >= kWorthABarrier * barriers * size * size;
+    if (enough && fits(size, outlasts && size <= block_count(spec))) return size;
+  }
+  return 1;
 }
 
 }  // namespace
 
 bool two_teams_pay(const gruc_weights& weights, int64_t steps, int64_t batch) {
-  return weights.every_thread || multiplications(weights.spec, steps, batch) >= kWorthAThread;
+  return weights.every_thread || all_multiplications(weights.spec, steps, batch) >= kWorthAThread;
 }
 
 int useful_team(const gruc_weights& weights, int64_t steps, int64_t batch, int threads) {
-  const Spec& spec = weights.spec;
-  const bool every = weights.every_thread;
-  const double all = multiplications(spec, steps, batch), step = multiplications(spec, 1, batch);
-  const double barriers = spec.reset == GRUC_RESET_BEFORE ? 2 : 1;
-  for (int size = threads; size > 1; --size) {
-    if (batch == 0 || (all < kWorthAThread * size && !every)) continue;
-    if (by_rows(batch, size)) return size;
-    if (size <= block_count(spec) && (step >= kWorthABarrier * barriers * size * size || every)) return size;
-  }
-  return 1;
+  return largest_team(weights, steps, batch, threads,
+                      [&](int size, bool by_blocks) { return by_blocks || by_rows(weights.spec, batch, size); });
+}
+
+int useful_block_team(const gruc_weights& weights, int64_t steps, int64_t batch, int threads) {
+  return largest_team(weights, steps, batch, threads, [](int, bool by_blocks) { return by_blocks; });
 }
 
 size_t layer_scratch_size(const Spec& spec, int64_t steps, int64_t batch, int64_t input_size, int size) {
