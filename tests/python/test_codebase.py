@@ -82,7 +82,7 @@ ROOMS = [
     ("kernels", r"cpu/kernels/.*", rf"{KERNEL_TABLE}|cpu/kernels/.*"),
     ("kernel object", r"cpu/kernels\.cpp", rf"{KERNEL_TABLE}|cpu/simd/.*|cpu/kernels/.*|cpu/kernels\.def"),
     ("kernel table", rf"{KERNEL_TABLE}|cpu/kernels\.def", r"cpu/kernels\.def"),
-    ("cpu", r"cpu/[^/]*", rf"{KERNEL_TABLE}|cpu/dispatch\.h|cpu/features\.h|{BACKEND_VIEW}"),
+    ("cpu", r"cpu/[^/]*", rf"{KERNEL_TABLE}|cpu/(dispatch|features|team)\.h|weights\.h|{BACKEND_VIEW}"),
     ("status", r"status\.h|spec\.h|parallel\.h", r""),
     ("arena", r"arena\.h", r"status\.h"),
     ("spec, parallel", r"spec\.cpp|parallel\.cpp", r"spec\.h|parallel\.h|status\.h"),

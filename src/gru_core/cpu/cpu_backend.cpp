@@ -6,6 +6,7 @@
 #include "arena.h"
 #include "backend.h"
 #include "cell_step.h"
+#include "cpu/team.h"
 
 namespace gruc {
 namespace {
@@ -13,17 +14,6 @@ namespace {
 // The input's product is done for many steps at once, so that its panels are read once per chunk, but the gates must
 // still be in L2 (1 to 2 MB) when the steps reach them.
 constexpr int64_t kChunkFloats = 128 * 1024;
-
-// Panels larger than an L2: a thread that has some of them keeps or streams less than one that has some of the rows.
-// (Two threads, H = 1024, T = 20, B = 8: 10.8 -> 9.6 ms by it; H = 512 level, smaller ones lose by the barriers.)
-constexpr int64_t kSharedPanelBytes = 2 << 20;
-
-// Whether each member has rows of its own and never waits; else each has unit blocks.
-bool by_rows(const Spec& spec, int64_t batch, int size) {
-  const int64_t blocks = block_count(spec);
-  const bool large = blocks * spec.hidden_size * kPanelRow * int64_t{sizeof(float)} > kSharedPanelBytes;
-  return batch >= 2 * int64_t{size} && !(large && size <= blocks);
-}
 
 int64_t share_begin(int64_t count, int size, int rank) { return count * rank / size; }
 
@@ -52,6 +42,24 @@ Share share_of(const Spec& spec, int64_t batch, int size, int rank) {
   return {batch, share_begin(blocks, size, rank), share_begin(blocks, size, rank + 1)};
 }
 
+// One row whose hidden panels do not fit L1 takes the input's product along with its steps, for groups of steps of
+// which each reads the input panels once; where both panels together are too large for the caches, that would cost
+// more.
+constexpr int64_t kOverlapHidden = 96;
+constexpr int64_t kOverlapBytes = 8 << 20;
+constexpr int64_t kMostTiles = 2;
+
+// Tiles of kBesideRows steps in a group; 0: the product by itself. One lets more of a sequence overlap, two read input
+// panels beyond L2 half as often. An input wider than the state leaves more than the gaps hold, a narrow one little.
+int64_t overlap_tiles(const gruc_weights& weights, int64_t rows, int64_t input_size) {
+  const Spec& spec = weights.spec;
+  const int64_t bytes = block_count(spec) * (input_size + spec.hidden_size) * kPanelRow * int64_t{sizeof(float)};
+  const bool pays = spec.hidden_size >= kOverlapHidden && bytes <= kOverlapBytes && input_size <= spec.hidden_size &&
+                    2 * input_size >= spec.hidden_size;
+  if (!weights.kernels->overlaps || rows != 1 || spec.reset != GRUC_RESET_AFTER || !pays) return 0;
+  return bytes <= kSharedPanelBytes ? 1 : kMostTiles;
+}
+
 Scratch place(Arena& arena, const Spec& spec, int64_t steps, int64_t batch, int64_t input_size, const Team& team) {
   const int64_t stride = padded_hidden(spec);
   const auto floats = [](int64_t a, int64_t b) {
@@ -65,7 +73,8 @@ Scratch place(Arena& arena, const Spec& spec, int64_t steps, int64_t batch, int6
   }
   for (int rank = 0; rank < team.size; ++rank) {
     const Share share = share_of(spec, batch, team.size, rank);
-    const int64_t rows = chunk_rows(share.rows, share.block_end - share.block_begin, input_size, steps);
+    const int64_t fit = chunk_rows(share.rows, share.block_end - share.block_begin, input_size, steps);
+    const int64_t rows = share.rows == 1 ? std::max(fit, 2 * kMostTiles * kBesideRows) : fit;
     float* x = arena.take<float>(floats(rows, input_size));
     float* gates = arena.take<float>(floats(rows, (share.block_end - share.block_begin) * kPanelRow));
     if (rank == team.rank) {
@@ -102,6 +111,12 @@ class Member {
   }
 
   void run() {
+    if (const int64_t tiles = overlap_tiles(*job_.weights, share_.rows, job_.layer->input_size); tiles > 0) {
+      start();
+      run_overlapped(tiles);
+      if (job_.y != nullptr) zero_padding();
+      return;
+    }
     const int64_t capacity =
         chunk_rows(share_.rows, share_.block_end - share_.block_begin, job_.layer->input_size, job_.steps);
     start();
@@ -203,13 +218,51 @@ class Member {
     if (end == length(0)) emit_final(row_of(0), scratch_.h[0]);
   }
 
-  // The recurrence over steps [begin, end); returns how many rows still run.
-  int64_t walk(int64_t begin, int64_t end, int64_t active) {
-    const int64_t rows = gather_inputs(begin, end, active), depth = job_.layer->input_size;
-    const Blocks blocks = {share_.block_begin, share_.block_end, false};
-    kernels_.project(
-        {scratch_.x, depth, rows, depth, job_.layer->input_panels, job_.layer->input_bias, scratch_.gates, blocks});
-    const float* gates = scratch_.gates;
+  // One row in groups of `tiles` * kBesideRows steps; each group's steps carry the input's product of the next group.
+  void run_overlapped(int64_t tiles) {
+    const int64_t last = length(0), blocks = share_.block_end - share_.block_begin, group = tiles * kBesideRows;
+    float* gates[2] = {scratch_.gates, scratch_.gates + group * blocks * kPanelRow};
+    OverlapArgs args{};
+    args.step = step_args();
+    args.step.rows = 1;
+    args.step.input_panels = job_.layer->input_panels;
+    args.step.input_bias = job_.layer->input_bias;
+    args.step.x_depth = job_.layer->input_size;
+    args.x = scratch_.x + group * args.step.x_depth;
+    args.tiles = tiles;
+    args.piece_depth = (spec_.hidden_size + 2) / 3;
+    const int64_t ranges = (args.step.x_depth + args.piece_depth - 1) / args.piece_depth;
+    const int64_t pieces = args.tiles * blocks * ranges;
+    for (int64_t begin = 0; begin < last; begin += group) {
+      const int64_t now = begin / group % 2, end = std::min(begin + group, last);
+      if (begin == 0) kernels_.project(product(gather_inputs(0, end, 1), gates[0]));
+      if (end < last) gather_beside(end, std::min(end + group, last), group);
+      args.out = gates[1 - now];
+      for (int64_t step = begin; step < end; ++step) {
+        args.step.gates_x = gates[now] + (step - begin) * blocks * kPanelRow;
+        args.step.h = scratch_.h[step % 2];
+        args.step.h_next = scratch_.h[1 - step % 2];
+        args.step.blocks.backwards = step % 2 != 0;
+        args.begin = end < last ? pieces * (step - begin) / group : 0;
+        args.end = end < last ? pieces * (step - begin + 1) / group : 0;
+        kernels_.step_after_overlapped(args);
+        emit(step, 1, args.step.h_next);
+        team_.sync();
+      }
+    }
+  }
+
+  // The inputs of steps [begin, end) as [tile][input size][kBesideRows], zeros for steps that are not there.
+  void gather_beside(int64_t begin, int64_t end, int64_t group) {
+    const int64_t depth = job_.layer->input_size, rows = gather_inputs(begin, end, 1);
+    float* out = scratch_.x + group * depth;
+    for (int64_t first = 0; first < group; first += kBesideRows)
+      for (int64_t k = 0; k < depth; ++k)
+        for (int64_t row = first; row < first + kBesideRows; ++row)
+          *out++ = row < rows ? scratch_.x[row * depth + k] : 0.0f;
+  }
+
+  StepArgs step_args() const {
     StepArgs args{};
     args.panels = job_.layer->hidden_panels;
     args.hidden_bias = job_.layer->hidden_bias;
@@ -217,8 +270,33 @@ class Member {
     args.update = scratch_.update;
     args.h_stride = stride_;
     args.depth = spec_.hidden_size;
-    args.blocks = blocks;
+    args.blocks = {share_.block_begin, share_.block_end, false};
     args.cell = job_.cell;
+    return args;
+  }
+  // Of `rows` gathered inputs and the member's blocks.
+  ProjectArgs product(int64_t rows, float* out) const {
+    const LayerWeights& w = *job_.layer;
+    return {scratch_.x,     w.input_size, rows, w.input_size,
+            w.input_panels, w.input_bias, out,  {share_.block_begin, share_.block_end, false}};
+  }
+
+  // The states after a step, to y and at a row's end to h_n.
+  void emit(int64_t step, int64_t rows, const float* states) {
+    for (int64_t i = 0; i < rows; ++i) {
+      const float* h = states + i * stride_ + unit_begin_;
+      if (job_.y != nullptr)
+        std::memcpy(job_.y + time_of(i, step) * job_.y_step_stride + row_of(i) * job_.y_batch_stride + unit_begin_, h,
+                    static_cast<size_t>(unit_count_) * sizeof(float));
+      if (length(i) == step + 1) emit_final(row_of(i), h);
+    }
+  }
+
+  // The recurrence over steps [begin, end); returns how many rows still run.
+  int64_t walk(int64_t begin, int64_t end, int64_t active) {
+    kernels_.project(product(gather_inputs(begin, end, active), scratch_.gates));
+    const float* gates = scratch_.gates;
+    StepArgs args = step_args();
     for (int64_t step = begin; step < end; ++step) {
       active = rows_running_at(step, active);
       args.gates_x = gates;
@@ -229,13 +307,7 @@ class Member {
       cell_step(kernels_, spec_.reset, args, [this] {
         if (!rows_apart_) team_.sync();
       });
-      for (int64_t i = 0; i < active; ++i) {
-        const float* h = args.h_next + i * stride_ + unit_begin_;
-        if (job_.y != nullptr)
-          std::memcpy(job_.y + time_of(i, step) * job_.y_step_stride + row_of(i) * job_.y_batch_stride + unit_begin_, h,
-                      static_cast<size_t>(unit_count_) * sizeof(float));
-        if (length(i) == step + 1) emit_final(row_of(i), h);
-      }
+      emit(step, active, args.h_next);
       gates += active * (share_.block_end - share_.block_begin) * kPanelRow;
       if (!rows_apart_) team_.sync();
     }
@@ -262,51 +334,6 @@ class Member {
 };
 
 }  // namespace
-
-namespace {
-
-// Multiplications that one thread does in 15 us or more: less of a call is not worth waking a thread for.
-constexpr double kWorthAThread = 7e5;
-// A barrier of n threads lasts about n times 0.1 us, in which one thread does this many: a step's share must last
-// longer. (Two threads, T = 100, one row: H = 48: 0.93 times as fast as one, 64: 1.4, 96: 1.6, 128: 1.75.)
-constexpr double kWorthABarrier = 6e3;
-
-// Of one layer in one direction; `columns` of the hidden panels, or of the input's too.
-double multiplications(const Spec& spec, int64_t columns, int64_t rows) {
-  return static_cast<double>(kGates * spec.hidden_size) * static_cast<double>(columns) * static_cast<double>(rows);
-}
-double all_multiplications(const Spec& spec, int64_t steps, int64_t batch) {
-  return multiplications(spec, spec.input_size + spec.hidden_size, steps) * static_cast<double>(batch);
-}
-
-// The largest size, of at most `threads`, that `fits` and that has enough to do.
-template <class Fits>
-int largest_team(const gruc_weights& weights, int64_t steps, int64_t batch, int threads, Fits fits) {
-  const Spec& spec = weights.spec;
-  const double all = all_multiplications(spec, steps, batch), step = multiplications(spec, spec.hidden_size, batch);
-  const double barriers = spec.reset == GRUC_RESET_BEFORE ? 2 : 1;
-  for (int size = batch == 0 ? 1 : threads; size > 1; --size) {
-    const bool enough = weights.every_thread || all >= kWorthAThread * size;
-    const bool outlasts = weights.every_thread || step >= kWorthABarrier * barriers * size * size;
-    if (enough && fits(size, outlasts && size <= block_count(spec))) return size;
-  }
-  return 1;
-}
-
-}  // namespace
-
-bool two_teams_pay(const gruc_weights& weights, int64_t steps, int64_t batch) {
-  return weights.every_thread || all_multiplications(weights.spec, steps, batch) >= kWorthAThread;
-}
-
-int useful_team(const gruc_weights& weights, int64_t steps, int64_t batch, int threads) {
-  return largest_team(weights, steps, batch, threads,
-                      [&](int size, bool by_blocks) { return by_blocks || by_rows(weights.spec, batch, size); });
-}
-
-int useful_block_team(const gruc_weights& weights, int64_t steps, int64_t batch, int threads) {
-  return largest_team(weights, steps, batch, threads, [](int, bool by_blocks) { return by_blocks; });
-}
 
 size_t layer_scratch_size(const Spec& spec, int64_t steps, int64_t batch, int64_t input_size, int size) {
   Arena counter;

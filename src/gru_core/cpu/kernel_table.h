@@ -74,6 +74,21 @@ struct StepArgs {
   const Cell* cell;
 };
 
+// A step_after of one row whose input is projected, and beside it a part of the input's product of later steps, with
+// the step's input panels, x_depth, input bias and blocks. The product is cut into pieces of kBesideRows steps (a
+// tile), one block and `piece_depth` k: all tiles of a block, then all blocks, then the next range of k. Pieces [begin,
+// end) are done, in order over all calls.
+constexpr int64_t kBesideRows = 6;
+struct OverlapArgs {
+  StepArgs step;
+  const float* x;  // [tiles][x_depth][kBesideRows]
+  float* out;      // [tiles * kBesideRows][blocks.end - blocks.begin][3][16]
+  int64_t tiles;
+  int64_t piece_depth;
+  int64_t begin;
+  int64_t end;
+};
+
 // `steps` time steps of one row, reset after, of a network of `blocks` unit blocks, kWalkBlocks at most.
 constexpr int64_t kWalkBlocks = 2;
 struct WalkArgs {
@@ -112,6 +127,7 @@ struct CopyArgs {
 
 struct KernelTable {
   const char* name;
+  bool overlaps;  // whether step_after_overlapped gains over project and step_after
 #define GRUC_KERNEL(name, Args) void (*name)(const Args&);
 #include "cpu/kernels.def"
 #undef GRUC_KERNEL

@@ -16,6 +16,7 @@
 #error "cmake/isa.cmake defines which ISA this object is for"
 #endif
 
+#include "cpu/kernels/overlap.h"
 #include "cpu/kernels/walk.h"
 
 namespace {
@@ -35,6 +36,10 @@ void step(const StepArgs& p) {
 void step_after(const StepArgs& p) { step<StepAfter>(p); }
 void step_before_gates(const StepArgs& p) { step<StepBeforeGates>(p); }
 void step_before_candidate(const StepArgs& p) { step<StepBeforeCandidate>(p); }
+
+void step_after_overlapped(const OverlapArgs& p) {
+  p.step.cell->plain ? Overlap<true>{p}.run() : Overlap<false>{p}.run();
+}
 
 void walk_after(const WalkArgs& p) {
   static_assert(kWalkBlocks == 2);
@@ -73,6 +78,7 @@ void flush_copy(const CopyArgs& p) {
 
 const gruc::KernelTable gruc::GRUC_TABLE = {
     kIsaName,
+    kOverlaps,
 #define GRUC_KERNEL(name, Args) name,
 #include "cpu/kernels.def"
 #undef GRUC_KERNEL

@@ -115,7 +115,6 @@ struct StepAfter {
 
   template <int R, int N>
   __attribute__((noinline)) void tile(int64_t row, int64_t block) const {
-    const Epilogue<kPlain> cell{*p.cell};
     Sums<R, N, 3> sums;
     Sums<R, N, 1> input;
     if constexpr (gates_together(R)) {
@@ -125,6 +124,14 @@ struct StepAfter {
       gates<1, 1>(sums, input, row, block);
       gates<2, 1>(sums, input, row, block);
     }
+    finish<R, N>(sums, input, row, block);
+  }
+
+  // Gates, candidate and blend of a tile, from its sums and the input's part of n.
+  template <int R, int N>
+  inline __attribute__((always_inline)) void finish(const Sums<R, N, 3>& sums, const Sums<R, N, 1>& input, int64_t row,
+                                                    int64_t block) const {
+    const Epilogue<kPlain> cell{*p.cell};
     in_pairs<R * N>([&](auto first, auto count) {
       constexpr int K = count.value;
       V resets[K], updates[K], candidates[K];
