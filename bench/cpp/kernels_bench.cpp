@@ -57,6 +57,11 @@ int64_t blocks_of(int64_t hidden) { return (hidden + kLanes - 1) / kLanes; }
 template <class Args>
 struct Problem;
 
+template <class Args>
+bool takes(Size) {
+  return true;
+}
+
 // As many inputs as hidden units.
 template <>
 struct Problem<ProjectArgs> {
@@ -125,6 +130,69 @@ struct Problem<StepArgs> {
   Data data;
   Cell cell{};
   StepArgs args[2];
+  Work work;
+};
+
+// A step, and as much of the input's product of later steps as a step needs, as many inputs as hidden units.
+template <>
+bool takes<OverlapArgs>(Size size) {
+  return size.rows == 1;
+}
+template <>
+struct Problem<OverlapArgs> {
+  Problem(std::string_view kernel, Size size) : step(kernel, size), work(step.work) {
+    const int64_t depth = size.hidden, blocks = blocks_of(depth), width = blocks * kPanelRow;
+    OverlapArgs p{};
+    p.x = step.data.floats(kBesideRows * depth);
+    p.out = step.data.floats(kBesideRows * width);
+    p.tiles = 1;
+    p.piece_depth = (depth + 2) / 3;
+    p.end = blocks * ((depth + p.piece_depth - 1) / p.piece_depth) / kBesideRows;
+    const float* panels = step.data.floats(width * depth, 1 / std::sqrt(static_cast<double>(depth)));
+    const float* bias = step.data.floats(width);
+    for (int i = 0; i < 2; ++i) {
+      args[i] = p;
+      args[i].step = step.args[i];
+      args[i].step.x_depth = depth;
+      args[i].step.input_panels = panels;
+      args[i].step.input_bias = bias;
+    }
+    work.flops *= 2;
+    work.bytes += kFloat * width * depth / kBesideRows;
+  }
+  Problem<StepArgs> step;
+  OverlapArgs args[2];
+  Work work;
+};
+
+// 100 steps of one row.
+template <>
+bool takes<WalkArgs>(Size size) {
+  return size.rows == 1 && blocks_of(size.hidden) <= kWalkBlocks;
+}
+template <>
+struct Problem<WalkArgs> {
+  Problem(std::string_view kernel, Size size) : step(kernel, size) {
+    constexpr int64_t kSteps = 100;
+    const int64_t depth = size.hidden, blocks = blocks_of(depth), width = blocks * kPanelRow;
+    WalkArgs p{};
+    p.x = step.data.floats(kSteps * depth);
+    p.input_panels = step.data.floats(width * depth, 1 / std::sqrt(static_cast<double>(depth)));
+    p.input_bias = step.data.floats(width);
+    p.x_stride = p.x_depth = p.depth = depth;
+    p.panels = step.args[0].panels;
+    p.hidden_bias = step.args[0].hidden_bias;
+    p.h = step.args[0].h;
+    p.out = step.data.floats(kSteps * blocks * kLanes);
+    p.steps = kSteps;
+    p.blocks = blocks;
+    p.cell = &step.cell;
+    args[0] = args[1] = p;
+    work.flops = kSteps * 2 * step.work.flops;
+    work.bytes = kFloat * (2 * width * depth + kSteps * (depth + blocks * kLanes));
+  }
+  Problem<StepArgs> step;
+  WalkArgs args[2];
   Work work;
 };
 
@@ -206,6 +274,7 @@ void add(const std::string& name, Kernel<Args> KernelTable::* kernel) {
     const KernelTable& kernels = *isa_at(i).kernels;
     const std::string isa = kernels.name;
     for (const Size size : kSizes) {
+      if (!takes<Args>(size)) continue;
       const std::string full =
           name + "/" + isa + "/rows:" + std::to_string(size.rows) + "/H:" + std::to_string(size.hidden);
       benchmark::RegisterBenchmark(full.c_str(), [=, run = kernels.*kernel](benchmark::State& state) {
