@@ -22,7 +22,7 @@ struct Plan {
 
 Plan make_plan(const gruc_weights& w, int64_t steps, int64_t batch, int threads) {
   if (directions(w.spec) == 2 && threads >= 2 && two_teams_pay(w, steps, batch))
-    return {2, {useful_team(w, steps, batch, (threads + 1) / 2), useful_team(w, steps, batch, threads / 2)}};
+    return {2, {useful_team(w, steps, batch, threads - threads / 2), useful_team(w, steps, batch, threads / 2)}};
   return {1, {useful_team(w, steps, batch, threads), 0}};
 }
 
@@ -153,8 +153,9 @@ size_t workspace_size(const gruc_weights& weights, const gruc_sequence& s, const
 }
 
 Plan plan_of(const gruc_weights& weights, const gruc_sequence& s) {
-  // max_threads asks the operating system; one thread, the default, needs no answer.
-  return make_plan(weights, s.steps, s.batch, s.threads == 1 ? 1 : std::min(s.threads, max_threads()));
+  // max_threads asks the operating system, 0.4 us; a call for one thread needs no answer.
+  const Plan plan = make_plan(weights, s.steps, s.batch, s.threads);
+  return plan.threads() == 1 ? plan : make_plan(weights, s.steps, s.batch, std::min(s.threads, max_threads()));
 }
 
 }  // namespace

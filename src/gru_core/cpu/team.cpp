@@ -1,6 +1,8 @@
 // See team.h; and how many threads pay, for backend.h.
 #include "cpu/team.h"
 
+#include <algorithm>
+
 #include "backend.h"
 
 namespace gruc {
@@ -33,7 +35,10 @@ int largest_team(const gruc_weights& weights, int64_t steps, int64_t batch, int 
   const Spec& spec = weights.spec;
   const double all = all_multiplications(spec, steps, batch), step = multiplications(spec, spec.hidden_size, batch);
   const double barriers = spec.reset == GRUC_RESET_BEFORE ? 2 : 1;
-  for (int size = batch == 0 ? 1 : threads; size > 1; --size) {
+  // More than have rows or blocks of their own, or work, cannot be: the loop is short whatever was asked for.
+  double most = static_cast<double>(std::min<int64_t>(threads, std::max(block_count(spec), batch / 2)));
+  if (!weights.every_thread) most = std::min(most, all / kWorthAThread);
+  for (int size = batch == 0 ? 1 : static_cast<int>(most); size > 1; --size) {
     const bool enough = weights.every_thread || all >= kWorthAThread * size;
     const bool outlasts = weights.every_thread || step >= kWorthABarrier * barriers * size * size;
     if (enough && fits(size, outlasts && size <= block_count(spec))) return size;
