@@ -1,4 +1,4 @@
-"""The floor: the least time that the machine itself, as measured beside each cell, allows for a cell's arithmetic.
+"""The floor: the time that the machine itself, as measured beside each cell, needs for a cell's arithmetic.
 Must not know any candidate. What a core can do at best is measured in C++, by gru_c._machine.
 
 A product takes as long as its flops at the rate of fused multiply-adds that this core reaches. The products of the
@@ -9,8 +9,9 @@ set of that size has, and takes the longer of the two. So:
     a sequence     flops of all W x / rate + for each step max(bytes of U / bandwidth, flops of U h / rate)
 
 summed over layers and directions; rows that have ended count for nothing. n threads have n times the rate, and each its
-nth part of the weights. Left out, so nothing reaches the floor: the activations, reading x and writing y, latencies
-(of an fma, of a step that waits for the one before), threads waiting for each other, and Python.
+nth part of the weights. Left out: the activations, reading x and writing y, latencies (of an fma, of a step that waits
+for the one before), threads waiting for each other, and Python. The input's product is added as work of its own; gru_c
+does it in the gaps of the steps where one row waits for L2, so there it can come below the floor by some percent.
 """
 
 from __future__ import annotations

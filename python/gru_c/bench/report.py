@@ -28,7 +28,8 @@ one process, have the same weights, have answered alike before, and take turns i
 fastest of torch (torch.nn.GRU), cell (torch.nn.GRUCell), ORT (ONNX Runtime) and OpenVINO as a multiple of gru_c's.
 of floor: how near gru_c comes to what this machine allows, the flops at the rate of its fused multiply-adds or the
 weights read once a step, whichever takes longer; both were measured beside each cell. The floor leaves out the
-activations, x and y, every latency, and Python, so nothing reaches it."""
+activations, x and y, every latency, and Python. In a sequence the input's product comes before the steps; who does one
+during the other, as gru_c for one row, can come out above 100%."""
 
 
 def console() -> Console:
