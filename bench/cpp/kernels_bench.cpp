@@ -136,7 +136,7 @@ struct Problem<StepArgs> {
 // A step, and as much of the input's product of later steps as a step needs, as many inputs as hidden units.
 template <>
 bool takes<OverlapArgs>(Size size) {
-  return size.rows == 1;
+  return size.rows == 1 && blocks_of(size.hidden) >= 2;  // pieces for every step
 }
 template <>
 struct Problem<OverlapArgs> {

@@ -1,7 +1,7 @@
 # cython: language_level=3
 """What the Cython modules of this package share: the C ABI's declarations, and how arrays and errors cross it.
 
-Must not declare anything that gru_core.h does not have.
+Must not declare anything from C that gru_core.h does not have.
 """
 
 from libc.stdint cimport int32_t, int64_t

@@ -51,6 +51,14 @@ def as_lengths(value: npt.ArrayLike, batch: int, steps: int) -> npt.NDArray[np.i
     return np.require(array, dtype=np.int64, requirements=["C", "A"])
 
 
+def broadcast_h0(name: str, own: Floats, batch: int) -> Floats:
+    """A network's own initial state [L*D, H] or [L*D, 1 or B, H] for `batch` rows, as the argument `name` asked."""
+    rows = own if own.ndim == 3 else own[:, None]
+    if rows.shape[1] not in (1, batch):
+        raise ValueError(f"{name}: the network's own h0 is for a batch of {rows.shape[1]}, got {batch}")
+    return np.ascontiguousarray(np.broadcast_to(rows, (rows.shape[0], batch, rows.shape[2])))
+
+
 def as_threads(value: int | None) -> int:
     """None: one thread, since small recurrent networks lose with more."""
     if value is None:

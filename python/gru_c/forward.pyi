@@ -1,7 +1,5 @@
 # The types of forward, the Cython module, by hand; stubtest compares them. The docstrings are in gru.py.
 
-from collections.abc import Callable
-
 import numpy as np
 import numpy.typing as npt
 
@@ -15,7 +13,7 @@ class Forward:
         self,
         weights: Weights,
         spec: GRUSpec,
-        own_h0: Callable[[str, int], _Floats | None] | None,
+        own_h0: _Floats | None,
         own_lengths: npt.NDArray[np.int64] | None,
     ) -> None: ...
     def __call__(

@@ -13,7 +13,7 @@ cimport numpy as cnp
 from gru_c._abi cimport (GRUC_OK, NOGIL_WORK, gruc_forward, gruc_sequence, gruc_sequence_init, gruc_status, gruc_weights,
                          is_plain, raise_status)
 
-from gru_c.arrays import as_float32, as_lengths, as_threads, check_shape, checked_out
+from gru_c.arrays import as_float32, as_lengths, as_threads, broadcast_h0, checked_out
 
 cnp.import_array()
 
@@ -28,8 +28,8 @@ cdef bint overlap(cnp.ndarray a, cnp.ndarray b) noexcept:
 cdef class Forward:
     """What `GRU.__call__` calls; its docstring says what the arguments are.
 
-    `own_h0(name, batch)` and `own_lengths` give the network's own values where a call has none; None: zeros, whole
-    sequences.
+    `own_h0` [L*D, 1 or B, H] and `own_lengths` [B] are the network's own values where a call has none; None: zeros,
+    whole sequences.
     """
 
     cdef const gruc_weights* _packed
@@ -82,10 +82,12 @@ cdef class Forward:
         if h0 is not None:
             if not is_plain(h0):
                 h0 = as_float32("h0", h0)
-            check_shape("h0", h0, tuple(h_shape[i] for i in range(rank)))
             h0_array = <cnp.ndarray>h0
+            if not (cnp.PyArray_NDIM(h0_array) == rank
+                    and cnp.PyArray_CompareLists(cnp.PyArray_DIMS(h0_array), h_shape, rank)):
+                raise ValueError(f"h0: expected shape {tuple(h_shape[i] for i in range(rank))}, got {h0.shape}")
         elif self._own_h0 is not None:
-            h0_array = <cnp.ndarray>self._own_h0("x", batch)
+            h0_array = <cnp.ndarray>broadcast_h0("x", self._own_h0, batch)
 
         cdef cnp.ndarray counts = None
         if lengths is not None:
@@ -102,7 +104,10 @@ cdef class Forward:
                   and cnp.PyArray_CompareLists(cnp.PyArray_DIMS(<cnp.ndarray>out), y_shape, rank)
                   and not overlap(<cnp.ndarray>out, xa)
                   and not (h0_array is not None and overlap(<cnp.ndarray>out, h0_array))):
-            checked_out(out, tuple(y_shape[i] for i in range(rank)), {"x": x, "h0": h0_array})  # raises what is wrong
+            # Raises what is wrong, unless it is an empty array within another one.
+            checked_out(out, tuple(y_shape[i] for i in range(rank)), {"x": x, "h0": h0_array})
+            if cnp.PyArray_SIZE(<cnp.ndarray>out) != 0:
+                raise ValueError("out: expected a plain array")
         cdef cnp.ndarray y = <cnp.ndarray>out
         cdef cnp.ndarray h_n = cnp.PyArray_EMPTY(rank, h_shape, cnp.NPY_FLOAT32, 0)
 

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gru_c import _core
-from gru_c.arrays import Floats, as_float32, as_lengths, check_shape
+from gru_c.arrays import Floats, as_float32, as_lengths, broadcast_h0, check_shape
 from gru_c.forward import Forward
 from gru_c.spec import ACTIVATIONS, GRUSpec, NormalActivation
 from gru_c.stream import Stream
@@ -128,7 +128,7 @@ class GRU:
             array = np.asarray(lengths)
             self._lengths = as_lengths(array, array.size, np.iinfo(np.int64).max).copy()
         self._weights = _pack(spec, self._params)
-        self._forward = Forward(self._weights, spec, None if self._h0 is None else self._own_h0, self._lengths)
+        self._forward = Forward(self._weights, spec, self._h0, self._lengths)
 
     def _check_default_h0(self, h0: Floats) -> Floats:
         rows = self._spec.num_layers * self._spec.num_directions
@@ -241,12 +241,7 @@ class GRU:
 
     def _own_h0(self, name: str, batch: int) -> Floats | None:
         """The network's own initial state for `batch` rows; `name` is the argument that says how many."""
-        if self._h0 is None:
-            return None
-        own = self._h0 if self._h0.ndim == 3 else self._h0[:, None]
-        if own.shape[1] not in (1, batch):
-            raise ValueError(f"{name}: the network's own h0 is for a batch of {own.shape[1]}, got {batch}")
-        return np.ascontiguousarray(np.broadcast_to(own, (own.shape[0], batch, own.shape[2])))
+        return None if self._h0 is None else broadcast_h0(name, self._h0, batch)
 
     def stream(self, batch: int = 1, threads: int | None = None) -> Stream:
         """The state of `batch` independent rows to step through frame by frame, at the network's own h0 or zeros.

@@ -70,24 +70,27 @@ cdef class Stream:
             raise TypeError(f"batch: expected an int, got {batch!r}")
         if not 0 <= batch < 1 << 62:
             raise ValueError(f"batch: expected 0 or more, got {batch}")
+        # Everything that can raise comes before the state is there: a stream is complete or refuses every call.
+        count = as_threads(threads)
+        initial = gru._own_h0("batch", batch)
         weights = gru._weights
         cdef const gruc_weights* packed = <const gruc_weights*>PyCapsule_GetPointer(weights.handle, "gruc_weights")
         cdef gruc_state* state = NULL
-        cdef gruc_status status = gruc_state_create(packed, batch, &state)
-        if status != GRUC_OK:
-            raise_status(status)
-        self._state = state
-        self._weights = weights
-        status = gruc_state_set_threads(state, as_threads(threads))
-        if status != GRUC_OK:
-            raise_status(status)
         self._batch_first = spec.batch_first
         self.batch = batch
         self.input_size = spec.input_size
         self.hidden_size = spec.hidden_size
         self.num_layers = spec.num_layers
         self._work = batch * spec.num_parameters
-        self._initial = gru._own_h0("batch", batch)
+        cdef gruc_status status = gruc_state_create(packed, batch, &state)
+        if status == GRUC_OK:
+            status = gruc_state_set_threads(state, count)
+        if status != GRUC_OK:
+            gruc_state_destroy(state)
+            raise_status(status)
+        self._weights = weights
+        self._initial = initial
+        self._state = state
         self.reset()
 
     def __dealloc__(self):

@@ -66,7 +66,7 @@ TEST(DispatchErrors, UnknownThreads) {
     gruc_weights* weights = nullptr;
     EXPECT_EQ(gruc_weights_create(&spec, params.layers.data(), params.layers.size(), &weights), GRUC_INVALID_ARGUMENT);
     EXPECT_EQ(weights, nullptr);
-    EXPECT_EQ(std::string("GRUC_THREADS: expected all or nothing, got '") + value + "'", gruc_last_error());
+    EXPECT_EQ(std::string("GRUC_THREADS: expected 'all' or unset, got '") + value + "'", gruc_last_error());
   }
 }
 

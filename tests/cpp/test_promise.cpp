@@ -13,7 +13,8 @@ namespace {
 // Networks that between them take every path: both resets, both updates, stacks, directions, activations, clip,
 // sizes around the block of 16 and several blocks.
 std::vector<gruc_spec> networks(bool forward_only = false) {
-  std::vector<gruc_spec> specs = {make_spec(3, 5), make_spec(33, 100), make_spec(17, 31, 3), make_spec(1, 16, 2)};
+  std::vector<gruc_spec> specs = {make_spec(3, 5), make_spec(33, 100), make_spec(17, 31, 3), make_spec(1, 16, 2),
+                                  make_spec(60, 100)};
   gruc_spec before = make_spec(15, 33, 2);
   before.reset = GRUC_RESET_BEFORE;
   before.update = GRUC_UPDATE_TAKE;
@@ -26,6 +27,7 @@ std::vector<gruc_spec> networks(bool forward_only = false) {
   if (forward_only) return specs;
   specs.push_back(make_spec(7, 20, 1, GRUC_REVERSE));
   specs.push_back(make_spec(7, 49, 2, GRUC_BIDIRECTIONAL));
+  specs.push_back(make_spec(97, 97, 2, GRUC_BIDIRECTIONAL));
   gruc_spec both = make_spec(31, 17, 3, GRUC_BIDIRECTIONAL);
   both.reset = GRUC_RESET_BEFORE;
   both.activation[1] = {GRUC_ELU, 0.7f, 0.0f};
@@ -50,6 +52,24 @@ void for_each_case(Body body, int64_t steps = 23) {
                                           << (lengths == Lengths::kRagged ? " ragged" : ""));
         body(network, params, problem);
       }
+}
+
+// One row of a large network carries its input's product along in groups of steps; in a batch of three it does not.
+// With as many threads as the library would take, too.
+TEST_P(Promise, OneRowOfALargeNetwork) {
+  for (const int64_t hidden : {130, 310})
+    for (const bool every_thread : {true, false}) {
+      const Threads threads(every_thread ? "all" : nullptr);
+      Random random(5);
+      const gruc_spec spec = make_spec(hidden - 10, hidden);
+      const Network network(spec, Params(spec, random));
+      const Problem p = make_problem(spec, 61, 3, random, Lengths::kWhole, Start::kRandom);
+      const Result all = run(network, p);
+      for (const int count : {1, 2, 3}) {
+        EXPECT_TRUE(same_bits(run(network, p, count), all));
+        EXPECT_TRUE(same_bits(run(network, p.row(spec, 1), count), all.row(spec, 61, 3, 1, 61))) << count << " threads";
+      }
+    }
 }
 
 TEST_P(Promise, IsaDoesNotMatter) {

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+import gc
 import pickle
 import subprocess
 import sys
 import threading
+import weakref
 from typing import Any
 
 import numpy as np
@@ -214,8 +216,19 @@ def test_unknown_isa(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
 
 def test_unknown_threads_policy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GRUC_THREADS", "2")
-    with pytest.raises(ValueError, match="GRUC_THREADS: expected all or nothing, got '2'"):
+    with pytest.raises(ValueError, match="GRUC_THREADS: expected 'all' or unset, got '2'"):
         make()
+
+
+def test_freed_by_its_last_reference() -> None:
+    gru = GRU(GRUSpec(3, 5), make().params, h0=noise(1, 5), lengths=[2])
+    gone = weakref.ref(gru)
+    gc.disable()
+    try:
+        del gru
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 def test_own_h0_and_lengths() -> None:

@@ -146,6 +146,18 @@ def test_reverse_directions_cannot_stream(fields: dict[str, Any]) -> None:
         make(**fields).stream()
 
 
+def test_a_failed_stream_refuses_every_call() -> None:
+    gru = make()
+    stream = Stream.__new__(Stream)
+    with pytest.raises(ValueError, match="threads"):
+        stream.__init__(gru, 1, 0)  # type: ignore[misc]
+    for call in (lambda: stream.step(np.zeros((0, 0), np.float32)), lambda: stream.state, stream.reset):
+        with pytest.raises(RuntimeError, match="was not initialised"):
+            call()
+    stream.__init__(gru, 1, 1)  # type: ignore[misc]
+    assert stream.step(np.zeros(3, np.float32)).shape == (5,)
+
+
 def test_bad_threads() -> None:
     for threads, error in ((0, ValueError), (1 << 31, ValueError), (1.5, TypeError)):
         with pytest.raises(error, match="threads: expected"):

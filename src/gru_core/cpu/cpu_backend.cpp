@@ -21,8 +21,8 @@ struct Scratch {
   float* h[2];     // [B][padded H], each member's rows side by side
   float* reset_h;  // [B][padded H], reset before only
   float* update;   // [B][padded H], reset before only
-  float* x;        // a member's chunk, [rows][input size]
-  float* gates;    // a member's chunk, [rows][its blocks][3][16]
+  float* x;        // a member's chunk, [rows][input size]; one row: two groups of steps, the second by columns
+  float* gates;    // a member's chunk, [rows][its blocks][3][16]; one row: two groups of steps in turn
 };
 
 // Rows of one chunk: all of the member's rows for at least one step, and as many steps as kChunkFloats allows.

@@ -39,7 +39,7 @@ std::string environment(const char* name) {
 
 bool select_every_thread() {
   const std::string value = environment("GRUC_THREADS");
-  if (!value.empty() && value != "all") fail_argument("GRUC_THREADS: expected all or nothing, got '" + value + "'");
+  if (!value.empty() && value != "all") fail_argument("GRUC_THREADS: expected 'all' or unset, got '" + value + "'");
   return !value.empty();
 }
 
