@@ -159,9 +159,9 @@ GRUC_API gruc_status gruc_state_init(const gruc_weights* weights, int64_t batch,
 GRUC_API gruc_status gruc_state_get(const gruc_state* state, float* h) GRUC_NOEXCEPT; /* h [L, B, H] */
 /* h [L, B, H], or NULL for zeros. */
 GRUC_API gruc_status gruc_state_set(gruc_state* state, const float* h) GRUC_NOEXCEPT;
-/* Steps and blocks may then use at most so many threads, clamped to gruc_max_threads(); a new state has 1. Worth it from
- * some 10^6 multiplications a step (H = 512 for one row). The contract of gruc_step, no locks and no system calls, holds
- * for 1 alone: the threads are OpenMP's. */
+/* Steps and blocks may then use at most so many threads, clamped to gruc_max_threads(); a new state has 1. Worth it
+ * from some 10^6 multiplications a step (H = 512 for one row). The contract of gruc_step, no locks and no system calls,
+ * holds for 1 alone: the threads are OpenMP's. */
 GRUC_API gruc_status gruc_state_set_threads(gruc_state* state, int32_t threads) GRUC_NOEXCEPT;
 
 /* One step: x [B, I] -> y [B, H], the last layer's new state. y may be x where the sizes allow.

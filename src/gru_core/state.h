@@ -22,11 +22,11 @@ struct gruc_state {
   int64_t batch;
   int threads;
   int step_threads;  // those of them that pay for one step
-  int64_t current;  // which of h[2] holds the states; the other takes the next ones
-  float* h[2];      // [L][B][padded H]
-  float* x;         // [B][I], tiny inputs flushed
-  float* reset_h;   // [B][padded H], reset before only
-  float* update;    // [B][padded H], reset before only
+  int64_t current;   // which of h[2] holds the states; the other takes the next ones
+  float* h[2];       // [L][B][padded H]
+  float* x;          // [B][I], tiny inputs flushed
+  float* reset_h;    // [B][padded H], reset before only
+  float* update;     // [B][padded H], reset before only
   // [L], filled but for the input and the states: filling one anew cost 25 ns, half of a step of 8 units.
   gruc::StepArgs* steps;
 };
