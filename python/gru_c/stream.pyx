@@ -36,9 +36,9 @@ cdef extern from *:
 cdef class Stream:
     """The state of `batch` independent rows that one network steps through, frame by frame.
 
-    Made by `GRU.stream()`. The same bits as the whole sequence in one call. Weights are shared, not copied. Use it from
-    one thread at a time: a second one gets a RuntimeError while the first is inside a call. After a fork, a stream that
-    another thread was inside of stays unusable in the child.
+    Made by `GRU.stream(batch, threads)`, which says what the two mean and raise. The same bits as the whole sequence in
+    one call. Weights are shared, not copied. Use it from one thread at a time: a second one gets a RuntimeError while the
+    first is inside a call. After a fork, a stream that another thread was inside of stays unusable in the child.
     """
 
     cdef gruc_state* _state

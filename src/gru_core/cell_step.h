@@ -1,4 +1,4 @@
-// One time step of one layer by the kernels of either reset variant.
+// One time step of one layer by the kernels of either reset variant, and which layers take many at once.
 // Must not include anything but the kernel table: streams and sequences share it.
 #pragma once
 #include "cpu/kernel_table.h"
@@ -15,6 +15,11 @@ inline void cell_step(const KernelTable& kernels, int32_t reset, const StepArgs&
     sync();
     kernels.step_before_candidate(args);
   }
+}
+
+// Whether KernelTable::walk_after takes such a layer's steps, where no other thread shares it.
+inline bool walks(int32_t reset, int64_t rows, int64_t blocks) noexcept {
+  return reset == GRUC_RESET_AFTER && rows == 1 && blocks <= kWalkBlocks;
 }
 
 }  // namespace gruc

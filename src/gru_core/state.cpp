@@ -150,10 +150,10 @@ struct Chunk {
     const Blocks share = share_of(s, team);
     const int64_t unit = share.begin * kLanes, units = std::min(spec.hidden_size, share.end * kLanes) - unit;
     float* own_gates = gates + steps * s.batch * share.begin * kPanelRow;
-    const bool walks = s.batch == 1 && share.end <= kWalkBlocks && team.size == 1 && spec.reset == GRUC_RESET_AFTER;
+    const bool walking = team.size == 1 && walks(spec.reset, s.batch, share.end);
     for (int64_t layer = 0; layer < spec.num_layers; ++layer) {
       StepArgs args = s.steps[layer];
-      if (walks) {
+      if (walking) {
         walk(args, s.h[s.current] + layer * args.h_stride, s.h[(s.current + steps) % 2] + layer * args.h_stride);
         continue;
       }

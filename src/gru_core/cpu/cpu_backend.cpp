@@ -47,17 +47,15 @@ Share share_of(const Spec& spec, int64_t batch, int size, int rank) {
 // more.
 constexpr int64_t kOverlapHidden = 96;
 constexpr int64_t kOverlapBytes = 8 << 20;
-constexpr int64_t kMostTiles = 2;
 
 // Tiles of kBesideRows steps in a group; 0: the product by itself. One lets more of a sequence overlap, two read input
 // panels beyond L2 half as often. An input wider than the state leaves more than the gaps hold, a narrow one little.
-int64_t overlap_tiles(const gruc_weights& weights, int64_t rows, int64_t input_size) {
-  const Spec& spec = weights.spec;
+int64_t overlap_tiles(const Spec& spec, int64_t rows, int64_t input_size) {
   const int64_t bytes = block_count(spec) * (input_size + spec.hidden_size) * kPanelRow * int64_t{sizeof(float)};
   const bool pays = spec.hidden_size >= kOverlapHidden && bytes <= kOverlapBytes && input_size <= spec.hidden_size &&
                     2 * input_size >= spec.hidden_size;
-  if (!weights.kernels->overlaps || rows != 1 || spec.reset != GRUC_RESET_AFTER || !pays) return 0;
-  return bytes <= kSharedPanelBytes ? 1 : kMostTiles;
+  if (rows != 1 || spec.reset != GRUC_RESET_AFTER || !pays) return 0;
+  return bytes <= kSharedPanelBytes ? 1 : 2;
 }
 
 Scratch place(Arena& arena, const Spec& spec, int64_t steps, int64_t batch, int64_t input_size, const Team& team) {
@@ -74,7 +72,8 @@ Scratch place(Arena& arena, const Spec& spec, int64_t steps, int64_t batch, int6
   for (int rank = 0; rank < team.size; ++rank) {
     const Share share = share_of(spec, batch, team.size, rank);
     const int64_t fit = chunk_rows(share.rows, share.block_end - share.block_begin, input_size, steps);
-    const int64_t rows = share.rows == 1 ? std::max(fit, 2 * kMostTiles * kBesideRows) : fit;
+    // Two groups of steps, where steps carry the product of later ones.
+    const int64_t rows = std::max(fit, 2 * kBesideRows * overlap_tiles(spec, share.rows, input_size));
     float* x = arena.take<float>(floats(rows, input_size));
     float* gates = arena.take<float>(floats(rows, (share.block_end - share.block_begin) * kPanelRow));
     if (rank == team.rank) {
@@ -111,7 +110,8 @@ class Member {
   }
 
   void run() {
-    if (const int64_t tiles = overlap_tiles(*job_.weights, share_.rows, job_.layer->input_size); tiles > 0) {
+    const int64_t tiles = overlap_tiles(spec_, share_.rows, job_.layer->input_size);
+    if (tiles > 0 && kernels_.overlaps) {
       start();
       run_overlapped(tiles);
       if (job_.y != nullptr) zero_padding();
@@ -200,9 +200,7 @@ class Member {
   }
 
   // One row of a small network: all steps in one kernel, which multiplies the inputs too.
-  bool walks_alone() const {
-    return team_.size == 1 && share_.rows == 1 && spec_.reset == GRUC_RESET_AFTER && share_.block_end <= kWalkBlocks;
-  }
+  bool walks_alone() const { return team_.size == 1 && walks(spec_.reset, share_.rows, share_.block_end); }
   void walk_alone(int64_t begin, int64_t end) {
     gather_inputs(begin, end, 1);
     const LayerWeights& w = *job_.layer;
@@ -230,7 +228,7 @@ class Member {
     args.step.x_depth = job_.layer->input_size;
     args.x = scratch_.x + group * args.step.x_depth;
     args.tiles = tiles;
-    args.piece_depth = (spec_.hidden_size + 2) / 3;
+    args.piece_depth = (spec_.hidden_size + 2) / 3;  // the kernel takes one k of a piece for 3 of the step
     const int64_t ranges = (args.step.x_depth + args.piece_depth - 1) / args.piece_depth;
     const int64_t pieces = args.tiles * blocks * ranges;
     for (int64_t begin = 0; begin < last; begin += group) {

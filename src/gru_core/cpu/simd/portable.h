@@ -87,12 +87,13 @@ inline V mul(V a, V b) {
 inline V div(V a, V b) {
   return map([&](int i) { return a.lane[i] / b.lane[i]; });
 }
-// A mask of ones where a < b, by vectors of four where the compiler has them: as a lane's `a < b ? a : b` GCC 12 may
-// make a choice a jump, and a step may not branch on the data.
+// mask ? x : y, on bits.
 inline V pick(const Index& mask, const V& x, const V& y) {
   return map(
       [&](int i) { return float_of((bits_of(x.lane[i]) & mask.lane[i]) | (bits_of(y.lane[i]) & ~mask.lane[i])); });
 }
+// A mask of ones where a is less, by vectors of four where the compiler has them: as a lane's `a < b ? a : b` GCC 12
+// may make a choice a jump, and a step may not branch on the data.
 #if defined(__GNUC__)
 typedef float Four __attribute__((vector_size(16)));
 #define GRUC_COMPARE(name, op)                 \
