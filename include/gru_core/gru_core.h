@@ -201,6 +201,74 @@ GRUC_API gruc_status gruc_forward_workspace(const gruc_weights* weights, const g
                                             size_t* size) GRUC_NOEXCEPT;
 GRUC_API gruc_status gruc_forward(const gruc_weights* weights, const gruc_sequence* sequence) GRUC_NOEXCEPT;
 
+/* --- training: the same sequences with a tape, and their gradients --- */
+
+/* How a sequence is taped. Fill it with gruc_training_init, then set what differs. */
+typedef struct gruc_training {
+  uint32_t struct_size; /* sizeof(gruc_training) */
+  int32_t recompute; /* 0: the tape has 4 H floats for each step that a row, layer and direction runs. 1: H floats, the
+                        states alone; gruc_backward computes the rest again, to the same bits */
+  float dropout;     /* 0 to 1: of the outputs of every layer but the last so many are zeroed and the others scaled by
+                        1 / (1 - dropout), at random */
+  uint64_t seed; /* the masks depend on it and on layer, t, b and feature alone: Philox4x32-10 (Salmon et al. 2011) */
+} gruc_training;
+
+/* No recomputation, no dropout, seed 0. */
+GRUC_API void gruc_training_init(gruc_training* training) GRUC_NOEXCEPT;
+/* Bytes of the tape of a call; H counts rounded up to 16. Depends on the weights' spec, `training` and the sequence's
+ * steps, batch and lengths. */
+GRUC_API gruc_status gruc_tape_size(const gruc_weights* weights, const gruc_sequence* sequence,
+                                    const gruc_training* training, size_t* size) GRUC_NOEXCEPT;
+/* gruc_forward, the same bits where there is no dropout, and a tape for gruc_backward: `tape_size` bytes at `tape`,
+ * 64-byte aligned, written whole. The sequence's workspace is not used. */
+GRUC_API gruc_status gruc_forward_train(const gruc_weights* weights, const gruc_sequence* sequence,
+                                        const gruc_training* training, void* tape, size_t tape_size) GRUC_NOEXCEPT;
+
+/* Where the gradients of one layer in one direction go: shapes as in gruc_layer_params. NULL: not wanted. */
+typedef struct gruc_layer_gradients {
+  float* weight_ih;
+  float* weight_hh;
+  float* bias_ih;
+  float* bias_hh;
+} gruc_layer_gradients;
+
+/* What comes into a backward pass, and what it adds its gradients to. Fill it with gruc_gradients_init, then set
+ * pointers and what differs. Every gradient is added to what its array holds, and none is computed that nobody wants.
+ */
+typedef struct gruc_gradients {
+  uint32_t struct_size;   /* sizeof(gruc_gradients) */
+  const float* dy;        /* of y: (t, b, d*H + j) at dy[t * dy_step_stride + b * dy_batch_stride + d*H + j]; never read
+                             beyond a row's length. NULL: zeros */
+  int64_t dy_step_stride; /* in floats; B*D*H by default */
+  int64_t dy_batch_stride; /* D*H by default */
+  const float* dh_n;       /* of h_n, [L*D, B, H]; NULL: zeros */
+  float* dx;               /* of x: (t, b, i) as in the sequence, untouched beyond a row's length; NULL: not wanted */
+  int64_t dx_step_stride;  /* B*I by default */
+  int64_t dx_batch_stride; /* I by default */
+  float* dh0;              /* of h0, [L*D, B, H], also where the sequence has none; NULL: not wanted */
+  const gruc_layer_gradients* params; /* [L*D], layer by layer, forward before reverse; NULL: none wanted */
+  void* workspace;                    /* gruc_backward_workspace bytes, 64-byte aligned; NULL: allocated for the call */
+  size_t workspace_size;
+} gruc_gradients;
+
+/* Defaults for T steps of B rows in the layout [T, B, ...]; all pointers NULL. */
+GRUC_API gruc_status gruc_gradients_init(const gruc_weights* weights, int64_t steps, int64_t batch,
+                                         gruc_gradients* gradients) GRUC_NOEXCEPT;
+/* Depends on the weights, the sequence's steps, batch, lengths and threads, and on which gradients are wanted. */
+GRUC_API gruc_status gruc_backward_workspace(const gruc_weights* weights, const gruc_sequence* sequence,
+                                             const gruc_training* training, const gruc_gradients* gradients,
+                                             size_t* size) GRUC_NOEXCEPT;
+/* The gradients of a gruc_forward_train by the same weights, whose sequence (steps, batch, x, h0, lengths) and
+ * `training` must be the same too; y, h_n and workspace of it are not used. The tape is read only and may be used
+ * again. No output may overlap an input or another output. The same bits for every ISA and thread count; rows and steps
+ * are summed in a fixed order, the last step first. Incoming gradients and those of the gates of magnitude 2^-100 or
+ * less count as zero. An activation's derivative where it has a kink: 0 for relu and thresholded_relu, alpha for
+ * leaky_relu and elu, 0 at the bounds of hard_sigmoid, and 1 at the bounds of clip, as PyTorch's relu, leaky_relu, elu,
+ * hardsigmoid and clamp have it. */
+GRUC_API gruc_status gruc_backward(const gruc_weights* weights, const gruc_sequence* sequence,
+                                   const gruc_training* training, const void* tape, size_t tape_size,
+                                   const gruc_gradients* gradients) GRUC_NOEXCEPT;
+
 #ifdef __cplusplus
 }
 #endif

@@ -7,6 +7,35 @@
 
 namespace gruc {
 
+// The tape of a layer in one direction: for each step the rows that run at it, by falling length; each row
+// [block][4][16] as kernel_table.h has it, or, where backward shall compute the gates again, the step's new state,
+// [padded H].
+struct LayerTape {
+  float* rows;             // nullptr: no tape
+  const int64_t* offsets;  // [T + 1], rows before each step; nullptr: step * batch
+  bool states_only;
+
+  int64_t row(int64_t step, int64_t batch) const { return offsets == nullptr ? step * batch : offsets[step]; }
+};
+inline int64_t tape_row_floats(const Spec& spec, bool states_only) {
+  return states_only ? padded_hidden(spec) : block_count(spec) * kTapeRow;
+}
+
+// Of a layer's outputs, in one direction.
+struct Dropout {
+  bool on;
+  uint64_t key;
+  uint32_t layer;
+  uint32_t last;  // see DropoutArgs
+  float scale;
+  int64_t width;   // numbers of a frame: D * H
+  int64_t column;  // of the direction's first unit
+
+  DropoutArgs args(float* values, int64_t count, int64_t frame, int64_t unit) const {
+    return {values, count, static_cast<uint64_t>(frame * width + column + unit), key, layer, last, scale};
+  }
+};
+
 struct LayerJob {
   const gruc_weights* weights;
   const LayerWeights* layer;
@@ -24,6 +53,22 @@ struct LayerJob {
   int64_t y_step_stride;
   int64_t y_batch_stride;
   float* h_n;  // [B, H]; nullptr: not wanted
+  LayerTape tape;
+  Dropout dropout;  // of y
+};
+
+// The gradients of a LayerJob, which says what x, lengths, h0 and the tape are; its outputs are not used.
+struct BackwardJob {
+  LayerJob forward;
+  const float* dy;  // of y as dropout left it, as x, H columns, not read beyond a row's length; nullptr: zeros
+  int64_t dy_step_stride;
+  int64_t dy_batch_stride;
+  const float* dh_n;  // [B, H]; nullptr: zeros
+  float* dx;          // added to, as all below; nullptr: not wanted
+  int64_t dx_step_stride;
+  int64_t dx_batch_stride;
+  float* dh0;  // [B, H]
+  gruc_layer_gradients params;
 };
 
 // Whether two directions at the same time are done sooner than one after the other.
@@ -36,5 +81,13 @@ int useful_block_team(const gruc_weights& weights, int64_t steps, int64_t batch,
 size_t layer_scratch_size(const Spec& spec, int64_t steps, int64_t batch, int64_t input_size, int size);
 // Called by every member of the team at the same time, with the same job and scratch (64-byte aligned).
 void run_layer(const LayerJob& job, const Team& team, void* scratch) noexcept;
+
+// Of run_backward and restore_outputs, whatever gradients are wanted. `rows` of the tape.
+size_t backward_scratch_size(const Spec& spec, int64_t rows, int64_t steps, int64_t batch, int64_t input_size,
+                             bool recompute, int size);
+void run_backward(const BackwardJob& job, const Team& team, void* scratch) noexcept;
+// What the job's forward pass wrote to y, from its tape: with the dropout, but nothing beyond a row's length. The
+// scratch is that of run_backward.
+void restore_outputs(const LayerJob& job, const Team& team, void* scratch) noexcept;
 
 }  // namespace gruc

@@ -4,12 +4,14 @@
 #include <new>
 
 #include "arena.h"
+#include "backward.h"
 #include "cpu/dispatch.h"
 #include "forward.h"
 #include "parallel.h"
 #include "spec.h"
 #include "state.h"
 #include "status.h"
+#include "tape.h"
 #include "weights.h"
 
 namespace {
@@ -201,6 +203,59 @@ gruc_status gruc_forward(const gruc_weights* weights, const gruc_sequence* seque
     need(weights, "weights");
     need(sequence, "sequence");
     gruc::forward(*weights, *sequence);
+  });
+}
+
+void gruc_training_init(gruc_training* training) noexcept {
+  if (training != nullptr) *training = gruc::default_training();
+}
+gruc_status gruc_tape_size(const gruc_weights* weights, const gruc_sequence* sequence, const gruc_training* training,
+                           size_t* size) noexcept {
+  return guarded([&] {
+    need(weights, "weights");
+    need(sequence, "sequence");
+    need(training, "training");
+    need(size, "size");
+    *size = gruc::tape_size(*weights, *sequence, *training);
+  });
+}
+gruc_status gruc_forward_train(const gruc_weights* weights, const gruc_sequence* sequence,
+                               const gruc_training* training, void* tape, size_t tape_size) noexcept {
+  return guarded([&] {
+    need(weights, "weights");
+    need(sequence, "sequence");
+    need(training, "training");
+    gruc::forward_train(*weights, *sequence, *training, tape, tape_size);
+  });
+}
+gruc_status gruc_gradients_init(const gruc_weights* weights, int64_t steps, int64_t batch,
+                                gruc_gradients* gradients) noexcept {
+  return guarded([&] {
+    need(weights, "weights");
+    need(gradients, "gradients");
+    *gradients = gruc::default_gradients(*weights, steps, batch);
+  });
+}
+gruc_status gruc_backward_workspace(const gruc_weights* weights, const gruc_sequence* sequence,
+                                    const gruc_training* training, const gruc_gradients* gradients,
+                                    size_t* size) noexcept {
+  return guarded([&] {
+    need(weights, "weights");
+    need(sequence, "sequence");
+    need(training, "training");
+    need(gradients, "gradients");
+    need(size, "size");
+    *size = gruc::backward_workspace(*weights, *sequence, *training, *gradients);
+  });
+}
+gruc_status gruc_backward(const gruc_weights* weights, const gruc_sequence* sequence, const gruc_training* training,
+                          const void* tape, size_t tape_size, const gruc_gradients* gradients) noexcept {
+  return guarded([&] {
+    need(weights, "weights");
+    need(sequence, "sequence");
+    need(training, "training");
+    need(gradients, "gradients");
+    gruc::backward(*weights, *sequence, *training, tape, tape_size, *gradients);
   });
 }
 

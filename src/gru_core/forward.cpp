@@ -9,6 +9,7 @@
 #include "backend.h"
 #include "parallel.h"
 #include "status.h"
+#include "tape.h"
 
 namespace gruc {
 namespace {
@@ -65,8 +66,7 @@ void check_sizes(const gruc_sequence& s) {
   check_at_least("threads", s.threads, 1);
 }
 
-void check_data(const gruc_sequence& s) {
-  if (s.steps > 0 && s.batch > 0 && s.x == nullptr) fail_argument("sequence.x: expected an array, got NULL");
+void check_lengths(const gruc_sequence& s) {
   for (int64_t b = 0; s.lengths != nullptr && b < s.batch; ++b)
     if (s.lengths[b] < 0 || s.lengths[b] > s.steps)
       fail_argument("sequence.lengths[" + std::to_string(b) + "]: expected 0 to " + std::to_string(s.steps) + ", got " +
@@ -77,6 +77,7 @@ void check_data(const gruc_sequence& s) {
 struct Call {
   const gruc_weights* weights;
   const gruc_sequence* s;
+  const Tape* tape;  // nullptr: none
   Workspace workspace;
   Plan plan;
   Barrier barrier[2];  // by team
@@ -115,6 +116,10 @@ struct Call {
     }
     job.h0 = s->h0 == nullptr ? nullptr : s->h0 + states;
     job.h_n = s->h_n == nullptr ? nullptr : s->h_n + states;
+    if (tape != nullptr) {
+      job.tape = tape->layer(spec, layer * directions(spec) + direction);
+      job.dropout = tape->dropout(spec, layer, direction);
+    }
     return job;
   }
 
@@ -136,12 +141,6 @@ struct Call {
   }
 };
 
-void sort_by_length(const int64_t* lengths, int64_t batch, int64_t* order) {
-  for (int64_t b = 0; b < batch; ++b) order[b] = b;
-  std::sort(order, order + batch,
-            [=](int64_t a, int64_t b) { return lengths[a] != lengths[b] ? lengths[a] > lengths[b] : a < b; });
-}
-
 constexpr Plan kAlone = {1, {1, 0}};
 
 size_t workspace_size(const gruc_weights& weights, const gruc_sequence& s, const Plan& plan) {
@@ -159,6 +158,12 @@ Plan plan_of(const gruc_weights& weights, const gruc_sequence& s) {
 }
 
 }  // namespace
+
+void sort_by_length(const int64_t* lengths, int64_t batch, int64_t* order) {
+  for (int64_t b = 0; b < batch; ++b) order[b] = b;
+  std::sort(order, order + batch,
+            [=](int64_t a, int64_t b) { return lengths[a] != lengths[b] ? lengths[a] > lengths[b] : a < b; });
+}
 
 gruc_sequence default_sequence(const gruc_weights& weights, int64_t steps, int64_t batch) {
   check_at_least("steps", steps, 0);
@@ -184,9 +189,18 @@ size_t forward_workspace(const gruc_weights& weights, const gruc_sequence& s) {
   return workspace_size(weights, s, plan_of(weights, s));
 }
 
-void forward(const gruc_weights& weights, const gruc_sequence& s) {
+void check_shape(const gruc_sequence& s) {
   check_sizes(s);
-  check_data(s);
+  check_lengths(s);
+}
+
+void check_sequence(const gruc_sequence& s) {
+  check_shape(s);
+  if (s.steps > 0 && s.batch > 0 && s.x == nullptr) fail_argument("sequence.x: expected an array, got NULL");
+}
+
+void forward(const gruc_weights& weights, const gruc_sequence& s, const Tape* tape) {
+  check_sequence(s);
   // Made once: how many threads the process may use can change while this runs, or since the caller asked for the size.
   // One thread always fits into what forward_workspace said, and the answer is the same.
   Plan plan = plan_of(weights, s);
@@ -206,6 +220,7 @@ void forward(const gruc_weights& weights, const gruc_sequence& s) {
   Call call{};
   call.weights = &weights;
   call.s = &s;
+  call.tape = tape;
   call.plan = plan;
   void* base = s.workspace == nullptr ? own.get() : s.workspace;
   Arena arena(base);

@@ -20,6 +20,7 @@ constexpr Blocks kRanges[] = {{0, 1, false}, {0, 3, true},          {1, 3, false
 constexpr int64_t kDepths[] = {0, 1, 3, 15, 16, 17, 31, 33, 100};
 constexpr int64_t kMaxDepth = 100;
 constexpr int64_t kMaxRows = 20;
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
 // Floats between two fences of a pattern that no kernel writes.
 class Fenced {
@@ -72,6 +73,13 @@ float bounded(const Activation& f, float clip, float x) {
 
 float flushed(float x) { return std::fabs(x) <= kSmallest ? 0.0f : x; }
 
+// What a step writes; rows and units further apart than they need be.
+struct StepOut {
+  explicit StepOut(int64_t rows) : h_next(rows * kStride), reset_h(h_next), update(h_next), tape(rows * kTapeStride) {}
+  static constexpr int64_t kStride = kMaxBlocks * kLanes, kTapeStride = kMaxBlocks * kTapeRow + 16;
+  Fenced h_next, reset_h, update, tape;
+};
+
 // Everything that a step reads, for the largest shape; smaller ones use a part of it.
 struct StepData {
   StepData(Random& random, int64_t depth_, int64_t rows_, Blocks range_, const Cell& cell_, bool odd_values)
@@ -91,7 +99,7 @@ struct StepData {
     update = random.uniforms(rows * kStride, 1.0);
   }
 
-  StepArgs args(Fenced& h_next, Fenced& reset_out, Fenced& update_out) const {
+  StepArgs args(StepOut& out, bool taped = false) const {
     StepArgs args{};
     args.gates_x = projects_itself ? nullptr : gates_x.data();
     args.x = x.data();
@@ -102,14 +110,16 @@ struct StepData {
     args.panels = panels.data();
     args.hidden_bias = hidden_bias.data();
     args.h = h.data();
-    args.h_next = h_next.get();
-    args.reset_h = reset_out.get();
-    args.update = update_out.get();
+    args.h_next = out.h_next.get();
+    args.reset_h = out.reset_h.get();
+    args.update = out.update.get();
     args.h_stride = kStride;
     args.rows = rows;
     args.depth = depth;
     args.blocks = range;
     args.cell = &cell;
+    args.tape = taped ? out.tape.get() : nullptr;
+    args.tape_stride = StepOut::kTapeStride;
     return args;
   }
 
@@ -148,7 +158,13 @@ struct StepData {
         for (int64_t lane = 0; lane < kLanes; ++lane) body(row, block, lane, row * kStride + block * kLanes + lane);
   }
 
-  static constexpr int64_t kStride = kMaxBlocks * kLanes, kXDepth = 5, kXStride = kXDepth + 2;
+  static float& taped(StepOut& out, int64_t row, int64_t block, int64_t slot, int64_t lane) {
+    return out.tape.get()[row * StepOut::kTapeStride + block * kTapeRow + slot * kLanes + lane];
+  }
+  // Of what an activation made of a sum, the tape has: a plain cell's the result, else the sum, unclipped.
+  float kept(float sum, float result) const { return cell.plain ? result : sum; }
+
+  static constexpr int64_t kStride = StepOut::kStride, kXDepth = 5, kXStride = kXDepth + 2;
   int64_t depth, rows;
   Blocks range;
   Cell cell;

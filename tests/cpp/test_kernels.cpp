@@ -1,6 +1,8 @@
 // Every kernel of cpu/kernels.def, on every ISA, against plain loops over std::fma in the documented order: the same
 // bits, and not a float written outside. A kernel without a check_<name> here does not compile.
+#include "back_kernel_checks.h"
 #include "kernel_data.h"
+#include "product_kernel_checks.h"
 
 namespace gruc::test {
 namespace {
@@ -42,12 +44,11 @@ void check_project() {
 template <class Check>
 void for_each_step(Check check) {
   Random random(2);
-  const float inf = std::numeric_limits<float>::infinity();
-  Cell slow = make_cell(GRUC_SIGMOID, GRUC_TANH, inf, false);
+  Cell slow = make_cell(GRUC_SIGMOID, GRUC_TANH, kInfinity, false);
   slow.plain = false;  // the general path must give the same bits as the plain one
-  const Cell cells[] = {make_cell(GRUC_SIGMOID, GRUC_TANH, inf, false), make_cell(GRUC_SIGMOID, GRUC_TANH, inf, true),
-                        slow, make_cell(GRUC_HARD_SIGMOID, GRUC_RELU, 0.75f, true),
-                        make_cell(GRUC_SIGMOID, GRUC_SOFTSIGN, 1.5f, false)};
+  const Cell cells[] = {
+      make_cell(GRUC_SIGMOID, GRUC_TANH, kInfinity, false), make_cell(GRUC_SIGMOID, GRUC_TANH, kInfinity, true), slow,
+      make_cell(GRUC_HARD_SIGMOID, GRUC_RELU, 0.75f, true), make_cell(GRUC_SIGMOID, GRUC_SOFTSIGN, 1.5f, false)};
   for (const Cell& cell : cells)
     for (const int64_t depth : kDepths)
       for (int64_t rows = 0; rows <= kMaxRows; rows += rows < 9 || depth == 17 ? 1 : 3)
@@ -62,62 +63,77 @@ void for_each_step(Check check) {
         }
 }
 
+// With a tape, and without one: then all else is the same, and the tape untouched.
+void expect_step(const StepData& d, void (*KernelTable::*step)(const StepArgs&), const StepOut& before,
+                 const StepOut& expected) {
+  for (const bool taped : {false, true}) {
+    StepOut got = before;
+    (kernels().*step)(d.args(got, taped));
+    ASSERT_TRUE(same_memory(got.h_next, expected.h_next)) << "h_next, taped " << taped;
+    ASSERT_TRUE(same_memory(got.reset_h, expected.reset_h)) << "reset_h, taped " << taped;
+    ASSERT_TRUE(same_memory(got.update, expected.update)) << "update, taped " << taped;
+    ASSERT_TRUE(same_memory(got.tape, taped ? expected.tape : before.tape)) << "tape, taped " << taped;
+  }
+}
+
 void check_step_after() {
   for_each_step([](const StepData& d) {
-    const int64_t size = d.rows * StepData::kStride;
-    Fenced h_next(size), reset_h(size), update(size), expected(size), untouched(size);
+    const StepOut before(d.rows);
+    StepOut expected(d.rows);
     d.for_each_unit([&](int64_t row, int64_t block, int64_t lane, int64_t unit) {
-      const float r = d.gate(d.sum(d.gate_x(row, block, 0, lane), d.h, row, block, 0, lane));
-      const float z = d.gate(d.sum(d.gate_x(row, block, 1, lane), d.h, row, block, 1, lane));
+      const float r_sum = d.sum(d.gate_x(row, block, 0, lane), d.h, row, block, 0, lane);
+      const float z_sum = d.sum(d.gate_x(row, block, 1, lane), d.h, row, block, 1, lane);
       const float inner = d.sum(d.hidden_bias[block * kLanes + lane], d.h, row, block, 2, lane);
-      const float n = d.candidate(std::fma(r, inner, d.gate_x(row, block, 2, lane)));
-      expected.get()[unit] = d.blend(z, d.h[unit], n);
+      const float r = d.gate(r_sum), z = d.gate(z_sum);
+      const float n_sum = std::fma(r, inner, d.gate_x(row, block, 2, lane)), n = d.candidate(n_sum);
+      expected.h_next.get()[unit] = d.blend(z, d.h[unit], n);
+      d.taped(expected, row, block, 0, lane) = inner;
+      d.taped(expected, row, block, 1, lane) = d.kept(r_sum, r);
+      d.taped(expected, row, block, 2, lane) = d.kept(z_sum, z);
+      d.taped(expected, row, block, 3, lane) = d.kept(n_sum, n);
     });
-    kernels().step_after(d.args(h_next, reset_h, update));
-    ASSERT_TRUE(same_memory(h_next, expected));
-    ASSERT_TRUE(same_memory(reset_h, untouched));
-    ASSERT_TRUE(same_memory(update, untouched));
+    expect_step(d, &KernelTable::step_after, before, expected);
   });
 }
 
 void check_step_before_gates() {
   for_each_step([](const StepData& d) {
-    const int64_t size = d.rows * StepData::kStride;
-    Fenced h_next(size), reset_h(size), update(size), expected_reset(size), expected_update(size), untouched(size);
+    const StepOut before(d.rows);
+    StepOut expected(d.rows);
     d.for_each_unit([&](int64_t row, int64_t block, int64_t lane, int64_t unit) {
-      const float r = d.gate(d.sum(d.gate_x(row, block, 0, lane), d.h, row, block, 0, lane));
-      expected_reset.get()[unit] = flushed(r * d.h[unit]);
-      expected_update.get()[unit] = d.gate(d.sum(d.gate_x(row, block, 1, lane), d.h, row, block, 1, lane));
+      const float r_sum = d.sum(d.gate_x(row, block, 0, lane), d.h, row, block, 0, lane), r = d.gate(r_sum);
+      const float z_sum = d.sum(d.gate_x(row, block, 1, lane), d.h, row, block, 1, lane), z = d.gate(z_sum);
+      expected.reset_h.get()[unit] = flushed(r * d.h[unit]);
+      expected.update.get()[unit] = z;
+      d.taped(expected, row, block, 0, lane) = flushed(r * d.h[unit]);
+      d.taped(expected, row, block, 1, lane) = d.kept(r_sum, r);
+      d.taped(expected, row, block, 2, lane) = d.kept(z_sum, z);
     });
-    kernels().step_before_gates(d.args(h_next, reset_h, update));
-    ASSERT_TRUE(same_memory(h_next, untouched));
-    ASSERT_TRUE(same_memory(reset_h, expected_reset));
-    ASSERT_TRUE(same_memory(update, expected_update));
+    expect_step(d, &KernelTable::step_before_gates, before, expected);
   });
 }
 
 void check_step_before_candidate() {
   for_each_step([](const StepData& d) {
-    const int64_t size = d.rows * StepData::kStride;
-    Fenced h_next(size), reset_h(size), update(size), expected(size), same_reset(size), same_update(size);
-    for (Fenced* f : {&reset_h, &same_reset}) f->fill(d.reset_h);
-    for (Fenced* f : {&update, &same_update}) f->fill(d.update);
+    StepOut before(d.rows);
+    before.reset_h.fill(d.reset_h);
+    before.update.fill(d.update);
+    StepOut expected = before;
     d.for_each_unit([&](int64_t row, int64_t block, int64_t lane, int64_t unit) {
-      const float n = d.candidate(d.sum(d.gate_x(row, block, 2, lane), d.reset_h, row, block, 2, lane));
-      expected.get()[unit] = d.blend(d.update[unit], d.h[unit], n);
+      const float n_sum = d.sum(d.gate_x(row, block, 2, lane), d.reset_h, row, block, 2, lane);
+      const float n = d.candidate(n_sum);
+      expected.h_next.get()[unit] = d.blend(d.update[unit], d.h[unit], n);
+      d.taped(expected, row, block, 3, lane) = d.kept(n_sum, n);
     });
-    kernels().step_before_candidate(d.args(h_next, reset_h, update));
-    ASSERT_TRUE(same_memory(h_next, expected));
-    ASSERT_TRUE(same_memory(reset_h, same_reset));
-    ASSERT_TRUE(same_memory(update, same_update));
+    expect_step(d, &KernelTable::step_before_candidate, before, expected);
   });
 }
 
 // step_after, checked above, a step at a time: every step's state, bit for bit, for sizes around a block's edge.
 void check_walk_after() {
   Random random(6);
-  const float inf = std::numeric_limits<float>::infinity();
-  const Cell cells[] = {make_cell(GRUC_SIGMOID, GRUC_TANH, inf, false), make_cell(GRUC_SIGMOID, GRUC_TANH, inf, true),
+  const Cell cells[] = {make_cell(GRUC_SIGMOID, GRUC_TANH, kInfinity, false),
+                        make_cell(GRUC_SIGMOID, GRUC_TANH, kInfinity, true),
                         make_cell(GRUC_HARD_SIGMOID, GRUC_RELU, 0.75f, true)};
   for (const Cell& cell : cells)
     for (const int64_t depth : {1, 3, 15, 16, 17, 31, 32})
@@ -156,8 +172,8 @@ void check_walk_after() {
 // step_after and project, checked above, against pieces of any depth, spread over the steps in any way.
 void check_step_after_overlapped() {
   Random random(7);
-  const float inf = std::numeric_limits<float>::infinity();
-  const Cell cells[] = {make_cell(GRUC_SIGMOID, GRUC_TANH, inf, false), make_cell(GRUC_SIGMOID, GRUC_TANH, inf, true),
+  const Cell cells[] = {make_cell(GRUC_SIGMOID, GRUC_TANH, kInfinity, false),
+                        make_cell(GRUC_SIGMOID, GRUC_TANH, kInfinity, true),
                         make_cell(GRUC_HARD_SIGMOID, GRUC_RELU, 0.75f, true)};
   for (const Cell& cell : cells)
     for (const Blocks range : kRanges)
@@ -177,9 +193,9 @@ void check_step_after_overlapped() {
                 for (int64_t row = first; row < first + kBesideRows; ++row) columns.push_back(x[row * x_depth + k]);
 
             Fenced out(rows * blocks * kPanelRow), wanted_out(rows * blocks * kPanelRow);
-            Fenced got(StepData::kStride), wanted(StepData::kStride), unused(StepData::kStride);
+            StepOut got(1), wanted(1);
             OverlapArgs args{};
-            args.step = d.args(got, unused, unused);
+            args.step = d.args(got);
             args.step.gates_x = gates_x.data();
             args.step.input_panels = input_panels.data();
             args.step.input_bias = input_bias.data();
@@ -191,14 +207,14 @@ void check_step_after_overlapped() {
             kernels().project(
                 {x.data(), x_depth, rows, x_depth, input_panels.data(), input_bias.data(), wanted_out.get(), range});
             StepArgs alone = args.step;
-            alone.h_next = wanted.get();
+            alone.h_next = wanted.h_next.get();
             kernels().step_after(alone);
             const int64_t pieces = tiles * blocks * ((x_depth + piece_depth - 1) / piece_depth);
             do {
               args.begin = args.end;
               args.end = random.integer(args.begin, pieces);
               kernels().step_after_overlapped(args);
-              ASSERT_TRUE(same_memory(got, wanted));
+              ASSERT_TRUE(same_memory(got.h_next, wanted.h_next));
             } while (args.end < pieces);
             ASSERT_TRUE(same_memory(out, wanted_out)) << "depth " << depth << " x " << x_depth << " tiles " << tiles;
           }
@@ -211,8 +227,8 @@ void check_activate() {
   std::vector<float> in;
   for (int64_t i = 0; i < 40000; ++i) in.push_back(float_of_bits(static_cast<uint32_t>(random.bits())));
   for (const float x : random.normals(40000, 5.0)) in.push_back(x);
-  const float inf = std::numeric_limits<float>::infinity();
-  for (const float x : {0.0f, -0.0f, inf, -inf, 1.0f, -1.0f, 15.0f, 30.0f, -87.0f, 1e-45f, 3e38f, NAN}) in.push_back(x);
+  for (const float x : {0.0f, -0.0f, kInfinity, -kInfinity, 1.0f, -1.0f, 15.0f, 30.0f, -87.0f, 1e-45f, 3e38f, NAN})
+    in.push_back(x);
   in.resize(in.size() / kLanes * kLanes);
   for (int32_t kind = GRUC_SIGMOID; kind <= GRUC_SOFTPLUS; ++kind)
     for (const int64_t count : {int64_t{0}, kLanes, 5 * kLanes, static_cast<int64_t>(in.size())}) {
@@ -230,8 +246,8 @@ void check_flush_copy() {
     for (const int64_t rows : {0, 1, 2, 7}) {
       const int64_t in_stride = count + 5, out_stride = count + 2;
       auto in = random.normals(rows * in_stride, 1e-30);
-      const float specials[] = {kSmallest, -kSmallest, std::nextafter(kSmallest, 1.0f),        1e-45f, -1e-40f,
-                                -0.0f,     NAN,        -std::numeric_limits<float>::infinity()};
+      const float specials[] = {kSmallest, -kSmallest, std::nextafter(kSmallest, 1.0f), 1e-45f, -1e-40f, -0.0f,
+                                NAN,       -kInfinity};
       for (size_t i = 0; i < in.size(); i += 3) in[i] = specials[i / 3 % std::size(specials)];
       Fenced got(rows * out_stride), expected(rows * out_stride);
       for (int64_t row = 0; row < rows; ++row)
@@ -258,14 +274,14 @@ TEST_P(Kernel, EqualsPortable) {
     const Blocks range = kRanges[static_cast<size_t>(random.integer(0, std::size(kRanges) - 1))];
     const StepData d(random, depth, rows, range,
                      make_cell(GRUC_SIGMOID, GRUC_TANH, i % 3 == 0 ? 2.0f : HUGE_VALF, i % 2), i % 5 == 0);
-    const int64_t size = rows * StepData::kStride;
-    Fenced a(size), b(size), reset_a(size), reset_b(size), update_a(size), update_b(size);
+    StepOut a(rows), b(rows);
     for (auto step : {&KernelTable::step_after, &KernelTable::step_before_gates, &KernelTable::step_before_candidate}) {
-      (kernels().*step)(d.args(a, reset_a, update_a));
-      (portable.*step)(d.args(b, reset_b, update_b));
-      ASSERT_TRUE(same_memory(a, b));
-      ASSERT_TRUE(same_memory(reset_a, reset_b));
-      ASSERT_TRUE(same_memory(update_a, update_b));
+      (kernels().*step)(d.args(a, i % 4 == 0));
+      (portable.*step)(d.args(b, i % 4 == 0));
+      ASSERT_TRUE(same_memory(a.h_next, b.h_next));
+      ASSERT_TRUE(same_memory(a.reset_h, b.reset_h));
+      ASSERT_TRUE(same_memory(a.update, b.update));
+      ASSERT_TRUE(same_memory(a.tape, b.tape));
     }
   }
 }

@@ -6,6 +6,7 @@
 #include "arena.h"
 #include "backend.h"
 #include "cell_step.h"
+#include "cpu/rows.h"
 #include "cpu/team.h"
 
 namespace gruc {
@@ -14,8 +15,6 @@ namespace {
 // The input's product is done for many steps at once, so that its panels are read once per chunk, but the gates must
 // still be in L2 (1 to 2 MB) when the steps reach them.
 constexpr int64_t kChunkFloats = 128 * 1024;
-
-int64_t share_begin(int64_t count, int size, int rank) { return count * rank / size; }
 
 struct Scratch {
   float* h[2];     // [B][padded H], each member's rows side by side
@@ -30,16 +29,6 @@ int64_t chunk_rows(int64_t rows, int64_t blocks, int64_t input_size, int64_t ste
   const int64_t fit = kChunkFloats / (blocks * kPanelRow + input_size);
   const int64_t whole = steps > 0 && rows > kMaxSize / steps ? kMaxSize : rows * steps;
   return std::max(rows, std::min(fit, whole));
-}
-
-struct Share {
-  int64_t rows, block_begin, block_end;
-};
-
-Share share_of(const Spec& spec, int64_t batch, int size, int rank) {
-  const int64_t blocks = block_count(spec);
-  if (by_rows(spec, batch, size)) return {(batch - rank + size - 1) / size, 0, blocks};
-  return {batch, share_begin(blocks, size, rank), share_begin(blocks, size, rank + 1)};
 }
 
 // One row whose hidden panels do not fit L1 takes the input's product along with its steps, for groups of steps of
@@ -94,7 +83,9 @@ class Member {
         kernels_(*job.weights->kernels),
         share_(share_of(spec_, job.batch, team.size, team.rank)),
         stride_(padded_hidden(spec_)),
-        rows_apart_(by_rows(spec_, job.batch, team.size)) {
+        rows_apart_(by_rows(spec_, job.batch, team.size)),
+        rows_{job.lengths, job.order, job.steps, job.reverse, rows_apart_ ? team.rank : 0, rows_apart_ ? team.size : 1,
+              share_.rows} {
     Arena arena(scratch);
     scratch_ = place(arena, spec_, job.steps, job.batch, job.layer->input_size, team);
     int64_t first = 0;
@@ -110,22 +101,22 @@ class Member {
   }
 
   void run() {
-    const int64_t tiles = overlap_tiles(spec_, share_.rows, job_.layer->input_size);
-    if (tiles > 0 && kernels_.overlaps) {
+    const int64_t tiles = overlap_tiles(spec_, rows_.count, job_.layer->input_size);
+    if (tiles > 0 && kernels_.overlaps && job_.tape.rows == nullptr) {
       start();
       run_overlapped(tiles);
       if (job_.y != nullptr) zero_padding();
       return;
     }
     const int64_t capacity =
-        chunk_rows(share_.rows, share_.block_end - share_.block_begin, job_.layer->input_size, job_.steps);
+        chunk_rows(rows_.count, share_.block_end - share_.block_begin, job_.layer->input_size, job_.steps);
     start();
-    int64_t active = rows_running_at(0, share_.rows);
-    const int64_t last = share_.rows > 0 ? length(0) : 0;
+    int64_t active = rows_.running(0, rows_.count);
+    const int64_t last = rows_.count > 0 ? rows_.length(0) : 0;
     for (int64_t begin = 0; begin < last;) {
       int64_t end = begin, rows = 0;
       for (int64_t running = active; end < last; ++end) {
-        running = rows_running_at(end, running);
+        running = rows_.running(end, running);
         if (rows + running > capacity) break;
         rows += running;
       }
@@ -139,26 +130,14 @@ class Member {
   }
 
  private:
-  // A row of this member -> row of the job; lengths fall with the row.
-  int64_t row_of(int64_t i) const {
-    const int64_t at = rows_apart_ ? team_.rank + i * team_.size : i;
-    return job_.order == nullptr ? at : job_.order[at];
-  }
-  int64_t length(int64_t i) const { return job_.lengths == nullptr ? job_.steps : job_.lengths[row_of(i)]; }
-  int64_t rows_running_at(int64_t step, int64_t most) const {
-    while (most > 0 && length(most - 1) <= step) --most;
-    return most;
-  }
-  int64_t time_of(int64_t i, int64_t step) const { return job_.reverse ? length(i) - 1 - step : step; }
-
   void start() {
-    for (int64_t i = 0; i < share_.rows; ++i) {
-      const int64_t row = row_of(i);
+    for (int64_t i = 0; i < rows_.count; ++i) {
+      const int64_t row = rows_.row(i);
       const float* h0 = job_.h0 == nullptr ? nullptr : job_.h0 + row * spec_.hidden_size + unit_begin_;
       float* h = scratch_.h[0] + i * stride_ + unit_begin_;
       std::memset(h, 0, static_cast<size_t>((share_.block_end - share_.block_begin) * kLanes) * sizeof(float));
       if (h0 != nullptr) kernels_.flush_copy({h0, 0, h, 0, 1, unit_count_});
-      if (length(i) == 0) emit_final(row, h0);
+      if (rows_.length(i) == 0) emit_final(row, h0);
     }
     if (!rows_apart_) team_.sync();
   }
@@ -177,22 +156,22 @@ class Member {
     const int64_t depth = job_.layer->input_size;
     float* out = scratch_.x;
     if (job_.order == nullptr && active == 1) {  // one row: its steps are evenly spaced
-      const float* in = job_.x + time_of(0, begin) * job_.x_step_stride + row_of(0) * job_.x_batch_stride;
+      const float* in = job_.x + rows_.time(0, begin) * job_.x_step_stride + rows_.row(0) * job_.x_batch_stride;
       const int64_t in_stride = job_.reverse ? -job_.x_step_stride : job_.x_step_stride;
       kernels_.flush_copy({in, in_stride, out, depth, end - begin, depth});
       out += (end - begin) * depth;
       begin = end;
     }
     for (int64_t step = begin; step < end; ++step) {
-      active = rows_running_at(step, active);
+      active = rows_.running(step, active);
       if (job_.order == nullptr) {  // evenly spaced rows
-        const float* in = job_.x + time_of(0, step) * job_.x_step_stride + row_of(0) * job_.x_batch_stride;
+        const float* in = job_.x + rows_.time(0, step) * job_.x_step_stride + rows_.row(0) * job_.x_batch_stride;
         const int64_t in_stride = (rows_apart_ ? team_.size : 1) * job_.x_batch_stride;
         kernels_.flush_copy({in, in_stride, out, depth, active, depth});
       } else {
         for (int64_t i = 0; i < active; ++i)
-          kernels_.flush_copy({job_.x + time_of(i, step) * job_.x_step_stride + row_of(i) * job_.x_batch_stride, 0,
-                               out + i * depth, 0, 1, depth});
+          kernels_.flush_copy({job_.x + rows_.time(i, step) * job_.x_step_stride + rows_.row(i) * job_.x_batch_stride,
+                               0, out + i * depth, 0, 1, depth});
       }
       out += active * depth;
     }
@@ -200,7 +179,9 @@ class Member {
   }
 
   // One row of a small network: all steps in one kernel, which multiplies the inputs too.
-  bool walks_alone() const { return team_.size == 1 && walks(spec_.reset, share_.rows, share_.block_end); }
+  bool walks_alone() const {
+    return team_.size == 1 && job_.tape.rows == nullptr && walks(spec_.reset, rows_.count, share_.block_end);
+  }
   void walk_alone(int64_t begin, int64_t end) {
     gather_inputs(begin, end, 1);
     const LayerWeights& w = *job_.layer;
@@ -210,15 +191,15 @@ class Member {
                          job_.cell});
     const size_t bytes = static_cast<size_t>(spec_.hidden_size) * sizeof(float);
     for (int64_t step = begin; job_.y != nullptr && step < end; ++step)
-      std::memcpy(job_.y + time_of(0, step) * job_.y_step_stride + row_of(0) * job_.y_batch_stride,
+      std::memcpy(job_.y + rows_.time(0, step) * job_.y_step_stride + rows_.row(0) * job_.y_batch_stride,
                   out + (step - begin) * stride_, bytes);
     std::memcpy(scratch_.h[0], out + (end - begin - 1) * stride_, static_cast<size_t>(stride_) * sizeof(float));
-    if (end == length(0)) emit_final(row_of(0), scratch_.h[0]);
+    if (end == rows_.length(0)) emit_final(rows_.row(0), scratch_.h[0]);
   }
 
   // One row in groups of `tiles` * kBesideRows steps; each group's steps carry the input's product of the next group.
   void run_overlapped(int64_t tiles) {
-    const int64_t last = length(0), blocks = share_.block_end - share_.block_begin, group = tiles * kBesideRows;
+    const int64_t last = rows_.length(0), blocks = share_.block_end - share_.block_begin, group = tiles * kBesideRows;
     float* gates[2] = {scratch_.gates, scratch_.gates + group * blocks * kPanelRow};
     OverlapArgs args{};
     args.step = step_args();
@@ -283,10 +264,16 @@ class Member {
   void emit(int64_t step, int64_t rows, const float* states) {
     for (int64_t i = 0; i < rows; ++i) {
       const float* h = states + i * stride_ + unit_begin_;
-      if (job_.y != nullptr)
-        std::memcpy(job_.y + time_of(i, step) * job_.y_step_stride + row_of(i) * job_.y_batch_stride + unit_begin_, h,
-                    static_cast<size_t>(unit_count_) * sizeof(float));
-      if (length(i) == step + 1) emit_final(row_of(i), h);
+      if (job_.y != nullptr) {
+        const int64_t t = rows_.time(i, step), row = rows_.row(i);
+        float* y = job_.y + t * job_.y_step_stride + row * job_.y_batch_stride + unit_begin_;
+        std::memcpy(y, h, static_cast<size_t>(unit_count_) * sizeof(float));
+        if (job_.dropout.on) kernels_.dropout(job_.dropout.args(y, unit_count_, t * job_.batch + row, unit_begin_));
+      }
+      if (rows_.length(i) == step + 1) emit_final(rows_.row(i), h);
+      if (job_.tape.rows != nullptr && job_.tape.states_only)
+        std::memcpy(job_.tape.rows + (job_.tape.row(step, job_.batch) + rows_.place(i)) * stride_ + unit_begin_, h,
+                    static_cast<size_t>((share_.block_end - share_.block_begin) * kLanes) * sizeof(float));
     }
   }
 
@@ -296,12 +283,17 @@ class Member {
     const float* gates = scratch_.gates;
     StepArgs args = step_args();
     for (int64_t step = begin; step < end; ++step) {
-      active = rows_running_at(step, active);
+      active = rows_.running(step, active);
       args.gates_x = gates;
       args.h = scratch_.h[step % 2];
       args.h_next = scratch_.h[1 - step % 2];
       args.rows = active;
       args.blocks.backwards = step % 2 != 0;
+      if (job_.tape.rows != nullptr && !job_.tape.states_only) {
+        const int64_t row = tape_row_floats(spec_, false);
+        args.tape = job_.tape.rows + (job_.tape.row(step, job_.batch) + rows_.place(0)) * row;
+        args.tape_stride = rows_.stride * row;
+      }
       cell_step(kernels_, spec_.reset, args, [this] {
         if (!rows_apart_) team_.sync();
       });
@@ -313,9 +305,9 @@ class Member {
   }
 
   void zero_padding() {
-    for (int64_t i = 0; i < share_.rows; ++i)
-      for (int64_t t = length(i); t < job_.steps; ++t)
-        std::memset(job_.y + t * job_.y_step_stride + row_of(i) * job_.y_batch_stride + unit_begin_, 0,
+    for (int64_t i = 0; i < rows_.count; ++i)
+      for (int64_t t = rows_.length(i); t < job_.steps; ++t)
+        std::memset(job_.y + t * job_.y_step_stride + rows_.row(i) * job_.y_batch_stride + unit_begin_, 0,
                     static_cast<size_t>(unit_count_) * sizeof(float));
   }
 
@@ -326,6 +318,7 @@ class Member {
   const Share share_;
   const int64_t stride_;
   const bool rows_apart_;  // each member has rows of its own and never waits
+  const Rows rows_;
   Scratch scratch_{};
   int64_t unit_begin_ = 0;
   int64_t unit_count_ = 0;

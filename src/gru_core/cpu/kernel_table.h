@@ -72,6 +72,8 @@ struct StepArgs {
   int64_t depth;  // H
   Blocks blocks;
   const Cell* cell;
+  float* tape;  // nullptr, or what backward needs is left here: [rows][tape_stride], see kTapeRow
+  int64_t tape_stride;
 };
 
 // A step_after of one row whose input is projected, and beside it a part of the input's product of later steps, with
@@ -105,6 +107,94 @@ struct WalkArgs {
   int64_t depth;  // H
   int64_t blocks;
   const Cell* cell;
+};
+
+// What a step leaves on the tape for a unit block of a row, [block][4][16]: the inner value, r, z, n. The inner value
+// is q = U_n h' + c_n where reset acts after, r * h' where before. A plain cell leaves r, z and n themselves, any other
+// what their activations read: not every activation's slope can be told from its result, and clip's never. Gradients of
+// a step have the same shape, slots 1 to 3 those of the sums of r, z and n, slot 0 that of q.
+constexpr int64_t kTapeSlots = 4;
+constexpr int64_t kTapeRow = kTapeSlots * kLanes;
+
+// h_next = the blend of one step, from its tape: the same operations as in the step, so the same bits.
+struct RestoreArgs {
+  const float* tape;  // [rows][tape_stride]
+  int64_t tape_stride;
+  const float* h;  // [rows][h_stride]
+  int64_t h_stride;
+  float* h_next;  // [rows][h_next_stride]
+  int64_t h_next_stride;
+  int64_t rows;
+  Blocks blocks;
+  const Cell* cell;
+};
+
+// The gradients of one step's gates, unit by unit (Cho et al. 2014's equations differentiated; gru_core.h names the
+// variants). `carry` comes with the gradient of this step's h as later steps leave it; dy is added to it. It goes with
+// the part of the gradient of h' that takes no product.
+// back_after does all of a step with reset after. With reset before, back_before_candidate does z and n, then the
+// product of U_n with n's gradient is the gradient of r * h', from which back_before_gates has r and the rest of carry.
+struct BackArgs {
+  const float* tape;  // [rows][tape_stride]
+  int64_t tape_stride;
+  const float* h;  // h', [rows][h_stride]
+  int64_t h_stride;
+  const float* dy;        // [rows][carry_stride], or nullptr
+  float* carry;           // [rows][carry_stride]
+  const float* reset_dh;  // of r * h', [rows][carry_stride]; back_before_gates alone
+  int64_t carry_stride;
+  float* d;  // block b of a row at b * d_block_stride + row * d_row_stride, [4][16]
+  int64_t d_block_stride;
+  int64_t d_row_stride;
+  int64_t rows;
+  int64_t hidden;  // H: units beyond have no gradient, whatever comes in
+  Blocks blocks;
+  const Cell* cell;
+};
+
+// Gradients of gates times a transposed matrix: out[row][output] = start + sum over depth block b, slot, lane of
+// d[b][row][slot][lane] * panels[output block][b][slot][lane][output], in this order, one fma each.
+struct PullArgs {
+  const float* d;  // as BackArgs has it, and from there `slots` slots
+  int64_t d_block_stride;
+  int64_t d_row_stride;
+  int64_t slots;
+  int64_t depth_blocks;
+  int64_t rows;
+  const float* panels;  // [output block][depth block][slots][16][16]
+  const float* start;   // [rows][out_stride], may be out; nullptr: zeros
+  float* out;           // [rows][out_stride], all 16 lanes of a block are written
+  int64_t out_stride;
+  Blocks blocks;  // of outputs
+};
+
+// The gradient of a weight matrix: out[column][block][slot][16] += sum over k of a[k][column] * d[block][k][slot][16],
+// k ascending, one fma each. `a` stands in strips of kStrip columns, [strip][a_strip_stride], in one strip [k][kStrip]:
+// a tile then reads neighbours. 24 columns are whole tiles of 8, 6, 4 or 1.
+constexpr int64_t kStrip = 24;
+struct GradientArgs {
+  const float* a;
+  int64_t a_strip_stride;
+  int64_t columns;
+  int64_t depth;
+  const float* d;  // of block b and k at b * d_block_stride + k * kTapeRow, and from there `slots` slots of 16
+  int64_t d_block_stride;
+  int64_t slots;  // 1 or 3
+  float* out;     // [column][out_stride], of block b at b * kPanelRow
+  int64_t out_stride;
+  Blocks blocks;
+};
+
+// values[i] = 0 where word e = first + i of the random numbers is `last` or less, else values[i] * scale.
+// Philox4x32-10 (Salmon et al. 2011): word e % 4 of counter (e / 4 low, e / 4 high, stream, 0) under key.
+struct DropoutArgs {
+  float* values;
+  int64_t count;
+  uint64_t first;
+  uint64_t key;
+  uint32_t stream;
+  uint32_t last;
+  float scale;
 };
 
 // out[i] = f(in[i]), count a multiple of 16.

@@ -16,6 +16,8 @@
 #error "cmake/isa.cmake defines which ISA this object is for"
 #endif
 
+#include "cpu/kernels/back.h"
+#include "cpu/kernels/dropout.h"
 #include "cpu/kernels/overlap.h"
 #include "cpu/kernels/walk.h"
 
@@ -25,12 +27,12 @@ using namespace gruc;
 
 void project(const ProjectArgs& p) { sweep(Project{p}, p.blocks, p.rows); }
 
-template <template <bool> class Step>
+template <template <bool, bool> class Step>
 void step(const StepArgs& p) {
-  if (p.cell->plain)
-    sweep(Step<true>{p}, p.blocks, p.rows);
+  if (p.tape == nullptr)
+    p.cell->plain ? sweep(Step<true, false>{p}, p.blocks, p.rows) : sweep(Step<false, false>{p}, p.blocks, p.rows);
   else
-    sweep(Step<false>{p}, p.blocks, p.rows);
+    p.cell->plain ? sweep(Step<true, true>{p}, p.blocks, p.rows) : sweep(Step<false, true>{p}, p.blocks, p.rows);
 }
 
 void step_after(const StepArgs& p) { step<StepAfter>(p); }
@@ -48,6 +50,26 @@ void walk_after(const WalkArgs& p) {
   else
     p.cell->plain ? WalkAfter<true, 2>{p}.run() : WalkAfter<false, 2>{p}.run();
 }
+
+void restore(const RestoreArgs& p) { p.cell->plain ? Back<true>::restore(p) : Back<false>::restore(p); }
+void back_after(const BackArgs& p) { p.cell->plain ? Back<true>::after(p) : Back<false>::after(p); }
+void back_before_candidate(const BackArgs& p) {
+  p.cell->plain ? Back<true>::before_candidate(p) : Back<false>::before_candidate(p);
+}
+void back_before_gates(const BackArgs& p) {
+  p.cell->plain ? Back<true>::before_gates(p) : Back<false>::before_gates(p);
+}
+
+void pull(const PullArgs& p) { sweep(Pull{p}, p.blocks, p.rows); }
+
+void gradient(const GradientArgs& p) {
+  if (p.slots == 3)
+    sweep(Gradient<3>{p}, p.blocks, p.columns);
+  else
+    sweep(Gradient<1>{p}, p.blocks, p.columns);
+}
+
+void dropout(const DropoutArgs& p) { drop(p); }
 
 void activate(const ActivateArgs& p) {
   for (int64_t i = 0; i < p.count; i += kLanes) store(p.out + i, apply(p.activation, load(p.in + i)));

@@ -12,4 +12,17 @@ constexpr int64_t kSharedPanelBytes = 2 << 20;
 // Whether each of `size` members has rows of its own and never waits; else each has unit blocks.
 bool by_rows(const Spec& spec, int64_t batch, int size);
 
+// What a member has: some rows and all unit blocks, or all rows and some blocks.
+struct Share {
+  int64_t rows, block_begin, block_end;
+};
+
+inline int64_t share_begin(int64_t count, int size, int rank) { return count * rank / size; }
+
+inline Share share_of(const Spec& spec, int64_t batch, int size, int rank) {
+  const int64_t blocks = block_count(spec);
+  if (by_rows(spec, batch, size)) return {(batch - rank + size - 1) / size, 0, blocks};
+  return {batch, share_begin(blocks, size, rank), share_begin(blocks, size, rank + 1)};
+}
+
 }  // namespace gruc

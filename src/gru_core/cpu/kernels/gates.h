@@ -36,6 +36,19 @@ struct Epilogue {
   V blend(V z, V h, V n) const { return flush(cell.take ? fma(z, sub(n, h), h) : fma(z, sub(h, n), n)); }
 };
 
+// A step's values on their way to the tape: those that the activations read, or, for a plain cell, what they gave.
+template <bool kTaped>
+struct TapeSlots {
+  float* unit[2];
+
+  template <int K>
+  inline __attribute__((always_inline)) void keep(int slot, const V (&x)[K]) const {
+    if constexpr (kTaped)
+#pragma GCC unroll 2
+      for (int i = 0; i < K; ++i) store(unit[i] + slot * kLanes, x[i]);
+  }
+};
+
 template <int K>
 struct Count {
   static constexpr int value = K;
@@ -59,6 +72,16 @@ struct StepView {
     return p.gates_x + row * gates_stride() + (block - p.blocks.begin) * kPanelRow;
   }
   int64_t unit(int64_t row, int64_t block) const { return row * p.h_stride + block * kLanes; }
+  // Of the K units from `first` on of a tile with N blocks.
+  template <bool kTaped, int K, int N>
+  inline __attribute__((always_inline)) TapeSlots<kTaped> tape(int first, int64_t row, int64_t block) const {
+    TapeSlots<kTaped> tape{};
+    if constexpr (kTaped)
+#pragma GCC unroll 2
+      for (int i = 0; i < K; ++i)
+        tape.unit[i] = p.tape + (row + (first + i) / N) * p.tape_stride + (block + (first + i) % N) * gruc::kTapeRow;
+    return tape;
+  }
 
   // The input's sums of gates kFirst and on: as project left them, or from the bias and x here and now.
   template <int kFirst, int R, int N, int G>
@@ -87,8 +110,9 @@ struct StepView {
 };
 
 // Reset after. r and z go on from the input's sums; n has a sum of its own, since r scales it.
-template <bool kPlain>
+template <bool kPlain, bool kTaped = false>
 struct StepAfter {
+  static constexpr int kSums = kGates;
   const StepArgs& p;
 
   int64_t panel_bytes() const { return StepView{p}.panel_bytes(); }
@@ -134,17 +158,23 @@ struct StepAfter {
     const Epilogue<kPlain> cell{*p.cell};
     in_pairs<R * N>([&](auto first, auto count) {
       constexpr int K = count.value;
-      V resets[K], updates[K], candidates[K];
+      V resets[K], updates[K], inner[K], candidates[K];
+      const TapeSlots<kTaped> tape = StepView{p}.template tape<kTaped, K, N>(first, row, block);
 #pragma GCC unroll 2
       for (int i = 0; i < K; ++i) {
         resets[i] = sums.get(first + i, 0);
         updates[i] = sums.get(first + i, 1);
+        inner[i] = sums.get(first + i, 2);
       }
+      if constexpr (!kPlain) tape.keep(1, resets), tape.keep(2, updates);
       cell.gates(resets);
 #pragma GCC unroll 2
-      for (int i = 0; i < K; ++i) candidates[i] = fma(resets[i], sums.get(first + i, 2), input.get(first + i, 0));
+      for (int i = 0; i < K; ++i) candidates[i] = fma(resets[i], inner[i], input.get(first + i, 0));
+      tape.keep(0, inner);
+      if constexpr (!kPlain) tape.keep(3, candidates);
       cell.candidates(candidates);
       cell.gates(updates);  // last: nothing waits for them
+      if constexpr (kPlain) tape.keep(1, resets), tape.keep(2, updates), tape.keep(3, candidates);
 #pragma GCC unroll 2
       for (int i = 0; i < K; ++i) {
         const int64_t unit = StepView{p}.unit(row + (first + i) / N, block + (first + i) % N);
@@ -155,8 +185,9 @@ struct StepAfter {
 };
 
 // Reset before, first half: r * h and z.
-template <bool kPlain>
+template <bool kPlain, bool kTaped = false>
 struct StepBeforeGates {
+  static constexpr int kSums = kGates;
   const StepArgs& p;
 
   int64_t panel_bytes() const { return StepView{p}.panel_bytes(); }
@@ -188,20 +219,38 @@ struct StepBeforeGates {
         gates[i] = sums.get(first + i, 0);
         gates[K + i] = sums.get(first + i, 1);
       }
+      const TapeSlots<kTaped> tape = StepView{p}.template tape<kTaped, K, N>(first, row, block);
+      if constexpr (!kPlain) keep_gates(tape, gates);
       cell.gates(gates);
+      if constexpr (kPlain) keep_gates(tape, gates);
+      V inner[K];
 #pragma GCC unroll 2
       for (int i = 0; i < K; ++i) {
         const int64_t unit = StepView{p}.unit(row + (first + i) / N, block + (first + i) % N);
-        store(p.reset_h + unit, flush(mul(gates[i], load(p.h + unit))));
+        inner[i] = flush(mul(gates[i], load(p.h + unit)));
+        store(p.reset_h + unit, inner[i]);
         store(p.update + unit, gates[K + i]);
       }
+      tape.keep(0, inner);
     });
+  }
+
+ private:
+  template <int K>
+  static inline __attribute__((always_inline)) void keep_gates(const TapeSlots<kTaped>& tape, const V (&gates)[K]) {
+    if constexpr (kTaped)
+#pragma GCC unroll 2
+      for (int i = 0; i < K / 2; ++i) {
+        store(tape.unit[i] + kLanes, gates[i]);
+        store(tape.unit[i] + 2 * kLanes, gates[K / 2 + i]);
+      }
   }
 };
 
 // Reset before, second half: the candidate from r * h, and the blend.
-template <bool kPlain>
+template <bool kPlain, bool kTaped = false>
 struct StepBeforeCandidate {
+  static constexpr int kSums = kGates;
   const StepArgs& p;
 
   int64_t panel_bytes() const { return StepView{p}.panel_bytes(); }
@@ -220,7 +269,10 @@ struct StepBeforeCandidate {
       V candidates[K];
 #pragma GCC unroll 2
       for (int i = 0; i < K; ++i) candidates[i] = sums.get(first + i, 0);
+      const TapeSlots<kTaped> tape = at.template tape<kTaped, K, N>(first, row, block);
+      if constexpr (!kPlain) tape.keep(3, candidates);
       cell.candidates(candidates);
+      if constexpr (kPlain) tape.keep(3, candidates);
 #pragma GCC unroll 2
       for (int i = 0; i < K; ++i) {
         const int64_t unit = at.unit(row + (first + i) / N, block + (first + i) % N);

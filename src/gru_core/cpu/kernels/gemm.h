@@ -10,19 +10,20 @@ using gruc::kGates;
 using gruc::kLanes;
 using gruc::kPanelRow;
 
-// acc[row][block][gate] += a[row][k] * panels[block][k][kFirst + gate][16] over k.
-// Per k a tile reads R broadcasts and N*G vectors for R*N*G fma; the 8 x 1 x 3 tile of AVX-512 has 11 loads for 24 fma,
-// below the two loads a cycle that a core has. Whichever of the two is fewer stays in registers for the k, else the
-// compiler spills sums (8 x 1 x 3 with the rows held: 24 + 8 + 1 registers of 32).
-template <int kFirst, int R, int N, int G>
+// acc[row][block][gate] += a[row][k] * panels[block][k][kFirst + gate][16] over k. A panel's k are kRow floats apart;
+// in `a` rows are a_stride apart and k kStep. Per k a tile reads R broadcasts and N*G vectors for R*N*G fma; the 8 x 1
+// x 3 tile of AVX-512 has 11 loads for 24 fma, below the two loads a cycle that a core has. Whichever of the two is
+// fewer stays in registers for the k, else the compiler spills sums (8 x 1 x 3 with the rows held: 24 + 8 + 1 registers
+// of 32).
+template <int kFirst, int kRow = kPanelRow, int kStep = 1, int R, int N, int G>
 inline __attribute__((always_inline)) void accumulate(V (&acc)[R][N][G], const float* a, int64_t a_stride,
                                                       const float* panels, int64_t block_stride, int64_t depth) {
   const float* panel = panels + kFirst * kLanes;
   // One gate after another meets the lines of a panel 192 bytes apart, in which the hardware sees no stream; so where
   // the panels (3 MB from depth 512 on) lie beyond L2, the first gate fetches for all. AVX2, H = 1024: a step of 16
   // rows 8.0 -> 2.9 ms, T = 5 of 64 rows 66 -> 47 ms. A tile of three gates gained nothing by fetching ahead.
-  const bool fetch = G == 1 && R > 1 && kFirst == 0 && depth >= 512;
-  for (int64_t k = 0; k < depth; ++k, panel += kPanelRow) {
+  const bool fetch = kRow == kPanelRow && G == 1 && R > 1 && kFirst == 0 && depth >= 512;
+  for (int64_t k = 0; k < depth; ++k, panel += kRow) {
     if (fetch)
 #pragma GCC unroll 3
       for (int64_t g = 0; g < kGates; ++g) __builtin_prefetch(panel + 64 * kPanelRow + g * kLanes);
@@ -34,7 +35,7 @@ inline __attribute__((always_inline)) void accumulate(V (&acc)[R][N][G], const f
         for (int g = 0; g < G; ++g) w[n][g] = load(panel + n * block_stride + g * kLanes);
 #pragma GCC unroll 8
       for (int r = 0; r < R; ++r) {
-        const V x = set1(a[r * a_stride + k]);
+        const V x = set1(a[r * a_stride + k * kStep]);
 #pragma GCC unroll 8
         for (int n = 0; n < N; ++n)
 #pragma GCC unroll 3
@@ -43,7 +44,7 @@ inline __attribute__((always_inline)) void accumulate(V (&acc)[R][N][G], const f
     } else {
       V x[R];
 #pragma GCC unroll 8
-      for (int r = 0; r < R; ++r) x[r] = set1(a[r * a_stride + k]);
+      for (int r = 0; r < R; ++r) x[r] = set1(a[r * a_stride + k * kStep]);
 #pragma GCC unroll 8
       for (int n = 0; n < N; ++n)
 #pragma GCC unroll 3
@@ -56,10 +57,10 @@ inline __attribute__((always_inline)) void accumulate(V (&acc)[R][N][G], const f
   }
 }
 
-// Blocks of a tile of R rows, 3 gates each: as many as there are registers for, 4 at most. One row with 4 blocks has 12
-// sums, enough to hide 4 cycles of latency on two ports (8), each k with one broadcast.
-constexpr int blocks_beside(int rows) {
-  const int fit = kMaxSums / (rows * int{kGates});
+// Blocks of a tile of R rows with so many sums for each block, as many as there are registers for, 4 at most. One row
+// with 4 blocks of 3 gates has 12 sums, enough to hide 4 cycles of latency on two ports (8), each k with one broadcast.
+constexpr int blocks_beside(int rows, int sums) {
+  const int fit = kMaxSums / (rows * sums);
   return fit < 1 ? 1 : (fit > 4 ? 4 : fit);
 }
 // Where a tile's rows leave no room for the sums of 3 gates, it takes the gates one after another: AVX2's 16 registers
@@ -109,7 +110,7 @@ inline int64_t one_row_blocks(int64_t most, int64_t panel_bytes, int64_t blocks)
 // memory once and from L1 or L2 for every further tile of rows.
 template <int R, class Op>
 inline void sweep_rows(const Op& op, const gruc::Blocks& blocks, int64_t begin, int64_t end) {
-  constexpr int kMost = blocks_beside(R);
+  constexpr int kMost = blocks_beside(R, Op::kSums);
   const int64_t n = R == 1 ? one_row_blocks(kMost, op.panel_bytes(), blocks.end - blocks.begin) : kMost;
   const int64_t all = blocks.end - blocks.begin;
   const int64_t groups = all <= n ? 1 : (all + n - 1) / n;  // a division costs as much as 4 steps of the smallest tile
@@ -139,6 +140,7 @@ inline void sweep(const Op& op, const gruc::Blocks& blocks, int64_t rows) {
 }
 
 struct Project {
+  static constexpr int kSums = kGates;
   const gruc::ProjectArgs& p;
 
   int64_t panel_bytes() const { return p.depth * kPanelRow * 4; }

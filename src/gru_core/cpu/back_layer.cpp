@@ -1,0 +1,91 @@
+// See back_layer.h.
+#include "cpu/back_layer.h"
+
+#include "arena.h"
+
+namespace gruc {
+namespace {
+
+// Rows of a chunk, where a single step does not have more: enough for the products that wait (weights' gradients are
+// sums over them), while a block's gradients (256 bytes a row) still fit L2 beside a strip of inputs.
+constexpr int64_t kChunkRows = 512;
+
+int64_t strips(int64_t columns) { return (columns + kStrip - 1) / kStrip; }
+
+int64_t product(int64_t a, int64_t b) {
+  return static_cast<int64_t>(checked_product(static_cast<size_t>(a), static_cast<size_t>(b)));
+}
+
+BackScratch place(Arena& arena, const Spec& spec, int64_t rows, int64_t steps, int64_t batch, int64_t input_size,
+                  bool recompute, int size, int rank) {
+  const int64_t padded = padded_hidden(spec), blocks = block_count(spec);
+  const int64_t padded_input = (input_size + kLanes - 1) / kLanes * kLanes;
+  const bool before = spec.reset == GRUC_RESET_BEFORE;
+  const Chunk chunk = chunk_of(steps, batch);
+  const auto floats = [&](int64_t a, int64_t b) { return arena.take<float>(product(a, b)); };
+  BackScratch s{};
+  s.h0 = floats(batch, padded);
+  if (!recompute) s.states = floats(rows, padded);
+  s.carry = floats(batch, padded);
+  s.dy = floats(batch, padded);
+  if (before) s.reset_dh = floats(batch, padded);
+  s.d = floats(chunk.capacity, blocks * kTapeRow);
+  s.x_strips = floats(strips(input_size + 1) * kStrip, chunk.rows);
+  s.h_strips = floats(strips(spec.hidden_size + 1) * kStrip, chunk.rows);
+  if (before) s.reset_strips = floats(strips(spec.hidden_size) * kStrip, chunk.rows);
+  s.dw_ih = floats(input_size + 1, blocks * kPanelRow);
+  s.dw_hh = floats(spec.hidden_size + 1, blocks * kPanelRow);
+  s.panels.hidden = floats(padded, blocks * kPanelRow);
+  s.panels.input = floats(padded_input, blocks * kPanelRow);
+  if (recompute) s.tape = floats(chunk.rows, blocks * kTapeRow);
+  for (int member = 0; member < size; ++member) {
+    float* dx = floats(kTileRows, std::max(padded_input, padded));
+    if (member == rank) s.dx = dx;
+    if (!recompute) continue;
+    float* tile[5] = {floats(kTileRows, input_size), floats(kTileRows, blocks * kPanelRow), floats(kTileRows, padded),
+                      floats(kTileRows, padded), floats(kTileRows, padded)};
+    if (member != rank) continue;
+    s.x = tile[0];
+    s.gates = tile[1];
+    s.h = tile[2];
+    s.h_next = tile[3];
+    s.update = tile[4];
+  }
+  return s;
+}
+
+}  // namespace
+
+// In memory the blocks' gradients of one step should follow one another closely: a power of two between them would map
+// them all to the same few sets of a cache. So the distance is a step's rows more than a multiple of kChunkRows.
+Chunk chunk_of(int64_t steps, int64_t batch) {
+  const int64_t fit = std::max<int64_t>(1, kChunkRows / std::max<int64_t>(1, batch));
+  const int64_t rows = batch * std::min(fit, std::max<int64_t>(1, steps));
+  return {rows, (rows - batch + kChunkRows - 1) / kChunkRows * kChunkRows + batch};
+}
+
+BackLayer::BackLayer(const BackwardJob& job, const Team& team, void* scratch)
+    : job(job),
+      in(job.forward),
+      team(team),
+      spec(in.weights->spec),
+      kernels(*in.weights->kernels),
+      padded(padded_hidden(spec)),
+      blocks(block_count(spec)),
+      inputs(in.layer->input_size),
+      before(spec.reset == GRUC_RESET_BEFORE),
+      chunk(chunk_of(in.steps, in.batch)),
+      all{in.lengths, in.order, in.steps, in.reverse, 0, 1, in.batch} {
+  Arena arena(scratch);
+  s = place(arena, spec, offset(in.steps), in.steps, in.batch, inputs, in.tape.states_only, team.size, team.rank);
+  if (in.tape.states_only) s.states = in.tape.rows;
+}
+
+size_t backward_scratch_size(const Spec& spec, int64_t rows, int64_t steps, int64_t batch, int64_t input_size,
+                             bool recompute, int size) {
+  Arena counter;
+  place(counter, spec, rows, steps, batch, input_size, recompute, size, 0);
+  return counter.size();
+}
+
+}  // namespace gruc

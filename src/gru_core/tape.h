@@ -1,0 +1,43 @@
+// The tape of a training call, in memory of the caller: what was taped, and per layer and direction LayerTape's rows.
+// Must not include kernels.
+#pragma once
+#include "arena.h"
+#include "backend.h"
+
+namespace gruc {
+
+class Tape {
+ public:
+  // All throw Error(GRUC_INVALID_ARGUMENT) that names what is wrong. The sequence must have been checked.
+  static size_t size(const Spec& spec, const gruc_sequence& sequence, const gruc_training& training);
+  // A new tape of this call in `memory`.
+  static Tape create(const Spec& spec, const gruc_sequence& sequence, const gruc_training& training, void* memory,
+                     size_t size);
+  // The tape of this very call; throws where it is another's.
+  static Tape open(const Spec& spec, const gruc_sequence& sequence, const gruc_training& training, const void* memory,
+                   size_t size);
+
+  // That run, over all steps.
+  static int64_t count_rows(const gruc_sequence& sequence);
+
+  LayerTape layer(const Spec& spec, int64_t index) const;
+  Dropout dropout(const Spec& spec, int32_t layer, int64_t direction) const;
+  int64_t rows() const;
+  bool recompute() const;
+
+ private:
+  struct Head;
+  static Tape place(Arena& arena, const Spec& spec, const gruc_sequence& sequence, const gruc_training& training);
+  static Head head_of(const Spec& spec, const gruc_sequence& sequence, const gruc_training& training);
+  static void check_memory(const void* memory, size_t size, size_t needed);
+
+  Head* head_;
+  int64_t* offsets_;  // [T + 1]; nullptr where all rows run to the end
+  float* layers_;
+};
+
+gruc_training default_training();
+// Throws Error(GRUC_INVALID_ARGUMENT) that names the field.
+void check_training(const gruc_training& training);
+
+}  // namespace gruc
