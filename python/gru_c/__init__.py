@@ -8,5 +8,16 @@ from gru_c._core import __version__, active_isa, isa_names, max_threads, support
 from gru_c.gru import GRU
 from gru_c.spec import GRUSpec
 from gru_c.stream import Stream
+from gru_c.training import Tape
 
-__all__ = ["GRU", "GRUSpec", "Stream", "__version__", "active_isa", "isa_names", "max_threads", "supported_isas"]
+__all__ = [
+    "GRU",
+    "GRUSpec",
+    "Stream",
+    "Tape",
+    "__version__",
+    "active_isa",
+    "isa_names",
+    "max_threads",
+    "supported_isas",
+]

@@ -1,4 +1,4 @@
-# The types of _core, the pybind11 module, by hand; stubtest compares them. No docstrings: gru.py has them.
+# The types of _core, the pybind11 module, by hand; stubtest compares them. No docstrings: gru.py and training.py have them.
 
 import numpy as np
 import numpy.typing as npt
@@ -6,6 +6,7 @@ import numpy.typing as npt
 _Floats = npt.NDArray[np.float32]
 _Activation = tuple[int, float, float]
 _Params = tuple[_Floats, _Floats, _Floats | None, _Floats | None]
+_Gradients = tuple[_Floats | None, _Floats | None, _Floats | None, _Floats | None]
 
 __version__: str
 
@@ -35,3 +36,34 @@ class Weights:
     def nbytes(self) -> int: ...
     @property
     def handle(self) -> object: ...
+
+class Tape:
+    def __init__(
+        self,
+        *,
+        weights: Weights,
+        x: _Floats,
+        h0: _Floats | None,
+        lengths: npt.NDArray[np.int64] | None,
+        steps: int,
+        batch: int,
+        batch_first: bool,
+        dropout: float,
+        seed: int,
+        recompute: bool,
+        y: _Floats,
+        h_n: _Floats,
+        threads: int,
+    ) -> None: ...
+    @property
+    def nbytes(self) -> int: ...
+    def backward(
+        self,
+        *,
+        dy: _Floats | None,
+        dh_n: _Floats | None,
+        dx: _Floats | None,
+        dh0: _Floats | None,
+        params: list[_Gradients],
+        threads: int,
+    ) -> None: ...

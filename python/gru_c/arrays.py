@@ -72,16 +72,21 @@ def as_threads(value: int | None) -> int:
     return threads
 
 
+def check_writeable(name: str, array: Floats, shape: tuple[int, ...]) -> None:
+    """That results of `shape` can be written to `array` in place."""
+    if not isinstance(array, np.ndarray) or array.dtype != np.float32:
+        got = f"dtype {array.dtype}" if isinstance(array, np.ndarray) else type(array).__name__
+        raise TypeError(f"{name}: expected a float32 array, got {got}")
+    if not (array.flags.c_contiguous and array.flags.aligned and array.flags.writeable):
+        raise ValueError(f"{name}: expected a writeable C-contiguous array")
+    check_shape(name, array, shape)
+
+
 def checked_out(out: Floats | None, shape: tuple[int, ...], inputs: dict[str, Floats | None]) -> Floats:
     """`out` where it can take a result of `shape` in place, or a new array where it is None."""
     if out is None:
         return np.empty(shape, dtype=np.float32)
-    if not isinstance(out, np.ndarray) or out.dtype != np.float32:
-        got = f"dtype {out.dtype}" if isinstance(out, np.ndarray) else type(out).__name__
-        raise TypeError(f"out: expected a float32 array, got {got}")
-    if not (out.flags.c_contiguous and out.flags.aligned and out.flags.writeable):
-        raise ValueError("out: expected a writeable C-contiguous array")
-    check_shape("out", out, shape)
+    check_writeable("out", out, shape)
     for name, array in inputs.items():
         if array is not None and np.may_share_memory(out, array):
             raise ValueError(f"out: overlaps {name}; pass an array of its own")

@@ -326,6 +326,7 @@ def _counts(_context: click.Context, _option: click.Parameter, value: str | None
 @click.option("--steps", type=click.IntRange(min=1000), help="Single steps that the steadiness is taken from.")
 @click.option("--json", "json_path", type=WRITTEN, help="Where everything that was found goes.")
 @click.option("--plot", type=WRITTEN, help="Where a picture of it goes.")
+@click.option("--training", is_flag=True, help="Forward and backward instead, beside PyTorch; no --plot, no --steps.")
 def bench(
     only: tuple[str, ...],
     quick: bool,
@@ -335,14 +336,19 @@ def bench(
     steps: int | None,
     json_path: Path | None,
     plot: Path | None,
+    training: bool,
 ) -> None:
     """Measures gru_c beside PyTorch, ONNX Runtime, OpenVINO and the machine's own limits.
 
     All in this process, with the same weights, taking turns in short bursts; answers are compared before.
     """
+    if training and (plot is not None or steps is not None):
+        raise click.UsageError("--training draws no --plot and has no --steps")
     with _needing("the benchmark", "bench", "torch", "matplotlib"):
         from gru_c.bench import Options, default_threads
         from gru_c.bench import run as run_bench
 
         with _mistakes(OSError, ValueError):
-            run_bench(Options(only, quick, seconds, threads or default_threads(), isa, steps, json_path, plot))
+            run_bench(
+                Options(only, quick, seconds, threads or default_threads(), isa, steps, json_path, plot, training)
+            )

@@ -6,86 +6,23 @@ Must not import a framework, except through gru_c.importers when one of the from
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from gru_c import _core
-from gru_c.arrays import Floats, as_float32, as_lengths, broadcast_h0, check_shape
+from gru_c import _core, training
+from gru_c.arrays import Floats, as_float32, as_lengths, broadcast_h0
 from gru_c.forward import Forward
-from gru_c.spec import ACTIVATIONS, GRUSpec, NormalActivation
+from gru_c.packing import Packed, check_params, pack
+from gru_c.spec import GRUSpec
 from gru_c.stream import Stream
+from gru_c.training import Tape
 
 if TYPE_CHECKING:
     from typing_extensions import Self
-
-# The numbers of the enums in gru_core.h.
-_KINDS = {
-    "sigmoid": 0,
-    "tanh": 1,
-    "relu": 2,
-    "affine": 3,
-    "leaky_relu": 4,
-    "thresholded_relu": 5,
-    "scaled_tanh": 6,
-    "hard_sigmoid": 7,
-    "elu": 8,
-    "softsign": 9,
-    "softplus": 10,
-}
-_RESETS = {"after": 0, "before": 1}
-_UPDATES = {"keep": 0, "take": 1}
-
-
-def _packed_activation(activation: NormalActivation) -> tuple[int, float, float]:
-    name, alpha, beta = activation
-    return (_KINDS["affine"], 1.0, 0.0) if name == "linear" else (_KINDS[name], alpha, beta)
-
-
-def _check_params(spec: GRUSpec, params: Mapping[str, npt.ArrayLike]) -> dict[str, Floats]:
-    if not isinstance(params, Mapping):
-        raise TypeError(f"params: expected a mapping of names to arrays, got {type(params).__name__}")
-    shapes = spec.parameter_shapes()
-    missing = [name for name in shapes if name not in params]
-    extra = [str(name) for name in params if name not in shapes]
-    if missing or extra:
-        parts = [f"{what} {', '.join(names)}" for what, names in (("missing", missing), ("unknown", extra)) if names]
-        raise ValueError(f"params: {'; '.join(parts)}; this spec has {', '.join(shapes)}")
-    arrays: dict[str, Floats] = {}
-    for name, shape in shapes.items():
-        array = as_float32(name, params[name]).copy()
-        check_shape(name, array, shape)
-        array.flags.writeable = False
-        arrays[name] = array
-    return arrays
-
-
-def _pack(spec: GRUSpec, params: dict[str, Floats]) -> _core.Weights:
-    layers = [
-        (
-            params[f"weight_ih{suffix}"],
-            params[f"weight_hh{suffix}"],
-            params.get(f"bias_ih{suffix}"),
-            params.get(f"bias_hh{suffix}"),
-        )
-        for suffix in spec.suffixes()
-    ]
-    activations = [spec.direction_activations(direction) for direction in range(spec.num_directions)]
-    return _core.Weights(
-        input_size=spec.input_size,
-        hidden_size=spec.hidden_size,
-        num_layers=spec.num_layers,
-        direction=2 if spec.bidirectional else int(spec.reverse),
-        reset=_RESETS[spec.reset],
-        update=_UPDATES[spec.update],
-        bias=int(spec.has_bias_ih) + 2 * int(spec.has_bias_hh),
-        activations=[(_packed_activation(gate), _packed_activation(candidate)) for gate, candidate in activations],
-        clip=spec.clip,
-        params=layers,
-    )
 
 
 class GRU:
@@ -93,7 +30,8 @@ class GRU:
 
     Shapes: T steps, B rows, I `input_size`, H `hidden_size`, L `num_layers`, D directions. The result is the same bits
     for every ISA, thread count, batch split and chunking in time; NaN payloads aside. Inputs, states and parameters of
-    magnitude 2^-100 or less count as zero, so that silence stays fast. The object is immutable: share it among threads.
+    magnitude 2^-100 or less count as zero, so that silence stays fast. Share the object among threads: only `update`
+    changes it, by putting newly packed weights in the place of the old, which running calls, streams and tapes keep.
 
     Args:
         spec: what the network is.
@@ -121,14 +59,29 @@ class GRU:
         if not isinstance(spec, GRUSpec):
             raise TypeError(f"spec: expected a GRUSpec, got {type(spec).__name__}")
         self._spec = spec
-        self._params = _check_params(spec, params)
+        checked = check_params(spec, params)
         self._h0 = None if h0 is None else self._check_default_h0(as_float32("h0", h0).copy())
         self._lengths = None
         if lengths is not None:
             array = np.asarray(lengths)
             self._lengths = as_lengths(array, array.size, np.iinfo(np.int64).max).copy()
-        self._weights = _pack(spec, self._params)
-        self._forward = Forward(self._weights, spec, self._h0, self._lengths)
+        self._packed = self._with_params(checked)
+
+    def _with_params(self, params: dict[str, Floats]) -> Packed:
+        weights = pack(self._spec, params)
+        return Packed(params, weights, Forward(weights, self._spec, self._h0, self._lengths))
+
+    def update(self, params: Mapping[str, npt.ArrayLike]) -> None:
+        """Takes new parameters, at the cost of a copy and the packing. All calls that start afterwards use them; calls
+        already running, streams and tapes go on with those that they started with.
+
+        Args:
+            params: as for the constructor: name -> array for every name of `spec.parameter_shapes()`.
+
+        Raises:
+            TypeError, ValueError, MemoryError: as for the constructor. The network is then unchanged.
+        """
+        self._packed = self._with_params(check_params(self._spec, params))
 
     def _check_default_h0(self, h0: Floats) -> Floats:
         rows = self._spec.num_layers * self._spec.num_directions
@@ -181,7 +134,7 @@ class GRU:
         """
         from gru_c.model_file import save_model
 
-        save_model(path, self._spec, self._params, h0=self._h0, lengths=self._lengths)
+        save_model(path, self._spec, self._packed.params, h0=self._h0, lengths=self._lengths)
 
     @property
     def spec(self) -> GRUSpec:
@@ -189,8 +142,8 @@ class GRU:
 
     @property
     def params(self) -> Mapping[str, Floats]:
-        """The parameters, read-only, under PyTorch's names."""
-        return MappingProxyType(self._params)
+        """The parameters, read-only, under PyTorch's names. An update leaves a mapping taken before as it was."""
+        return MappingProxyType(self._packed.params)
 
     @property
     def h0(self) -> Floats | None:
@@ -209,7 +162,11 @@ class GRU:
     @property
     def isa(self) -> str:
         """The instruction set that the weights are packed for."""
-        return self._weights.isa
+        return self._packed.weights.isa
+
+    @property
+    def _weights(self) -> _core.Weights:
+        return self._packed.weights
 
     def __call__(
         self,
@@ -237,7 +194,86 @@ class GRU:
         Raises:
             TypeError, ValueError: a wrong argument; the message names it.
         """
-        return self._forward(x, h0, lengths, out, threads)
+        return self._packed.forward(x, h0, lengths, out, threads)
+
+    def forward_train(
+        self,
+        x: npt.ArrayLike,
+        h0: npt.ArrayLike | None = None,
+        lengths: npt.ArrayLike | None = None,
+        *,
+        dropout: float = 0.0,
+        seed: int = 0,
+        recompute: bool = False,
+        out: Floats | None = None,
+        threads: int | None = None,
+    ) -> tuple[Floats, Floats, Tape]:
+        """Runs whole sequences for training: `__call__` with a tape for `backward`. The GIL is released.
+
+        For truncated backpropagation through time, give the next call this one's h_n as its h0: no gradient crosses.
+
+        Args:
+            x: as for `__call__`. Read in place, it must not be changed until the last `backward`; h0 likewise.
+            h0: as for `__call__`.
+            lengths: as for `__call__`.
+            dropout: 0 to 1: so many of the outputs of every layer but the last are zeroed at random, and the others
+                scaled by 1 / (1 - dropout), as `torch.nn.GRU` does in training (Zaremba et al. 2014, arXiv 1409.2329).
+            seed: 0 to 2**64 - 1. The masks depend on it and on each output's place (layer, t, b, unit) alone, by
+                Philox4x32-10 (Salmon et al. 2011): the same for every thread count and ISA. Give each call its own.
+            recompute: the tape keeps H floats a step instead of 4 H; `backward` computes the rest, to the same bits.
+            out: as for `__call__`.
+            threads: as for `__call__`.
+
+        Returns:
+            y, h_n: as of `__call__`, the same bits where `dropout` is 0.
+            tape: for `backward`, as often as you like.
+
+        Raises:
+            TypeError, ValueError: a wrong argument; the message names it.
+            MemoryError: the tape does not fit.
+        """
+        return training.forward_train(
+            self, x, h0, lengths, dropout=dropout, seed=seed, recompute=recompute, out=out, threads=threads
+        )
+
+    def backward(
+        self,
+        tape: Tape,
+        dy: npt.ArrayLike | None = None,
+        dh_n: npt.ArrayLike | None = None,
+        *,
+        wrt: Iterable[str] | None = None,
+        into: Mapping[str, Floats] | None = None,
+        threads: int | None = None,
+    ) -> dict[str, Floats]:
+        """The gradients of a `forward_train` by the weights of that call. The GIL is released.
+
+        Backpropagation through time (Werbos 1990) of the unit of Cho et al. 2014 (arXiv 1406.1078). One step, reset
+        after and update keep, with q = U_n h' + c_n, g the candidate's activation and dh the gradient of h:
+        dn = dh (1-z) g'(n), dz = dh (h'-n) z (1-z), dq = dn r, dr = dn q r (1-r), dh' = dh z + U^T [dr, dz, dq];
+        then dW += [dr, dz, dn] x^T, dU += [dr, dz, dq] h'^T, dx = W^T [dr, dz, dn]. At an activation's kink: 0 for relu
+        and thresholded_relu, alpha for leaky_relu and elu, 0 at the bounds of hard_sigmoid, 1 at those of clip.
+        The same bits for every ISA and thread count. Gradients of magnitude 2^-100 or less on the way count as zero.
+
+        Args:
+            tape: of this network's `forward_train`; updates since then do not matter.
+            dy: the loss's gradient by y, of y's shape; never read beyond a row's length. None: zeros.
+            dh_n: the gradient by h_n, of h_n's shape. None: zeros.
+            wrt: which gradients: "x", "h0" and names of `params`. None: all of them. Others are not computed.
+            into: name -> writeable C-contiguous float32 array, for any of `wrt`, to which the gradient is added. They
+                may not overlap each other, x, h0, dy or dh_n.
+            threads: as for `__call__`.
+
+        Returns:
+            Name -> gradient, in the order "x", "h0", `params`: the array of `into`, or a new one. Of x: like x, zeros
+            beyond a row's length in a new array. Of h0: [L*D, B, H] ([L*D, H] without a batch), also where the call had
+            none or the network's own. Of a parameter: like the parameter.
+
+        Raises:
+            TypeError, ValueError: a wrong argument; the message names it, and no gradient was added.
+            MemoryError: the work does not fit.
+        """
+        return training.backward(self, tape, dy, dh_n, wrt=wrt, into=into, threads=threads)
 
     def _own_h0(self, name: str, batch: int) -> Floats | None:
         """The network's own initial state for `batch` rows; `name` is the argument that says how many."""
@@ -259,7 +295,7 @@ class GRU:
         return Stream(self, batch, threads)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (type(self), self._spec, self._params, self._h0, self._lengths)
+        return _rebuild, (type(self), self._spec, self._packed.params, self._h0, self._lengths)
 
     def __repr__(self) -> str:
         spec = self._spec
@@ -286,6 +322,3 @@ class GRU:
 
 def _rebuild(cls: type[GRU], spec: GRUSpec, params: dict[str, Floats], h0: Any, lengths: Any) -> GRU:
     return cls(spec, params, h0=h0, lengths=lengths)
-
-
-assert set(_KINDS) | {"linear"} == set(ACTIVATIONS)

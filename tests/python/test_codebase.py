@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 import gru_c
-from gru_c import gru
+from gru_c import packing
 
 ROOT = Path(__file__).resolve().parents[2]
 CORE = ROOT / "src" / "gru_core"
@@ -82,7 +82,16 @@ ROOMS = [
     ("kernels", r"cpu/kernels/.*", rf"{KERNEL_TABLE}|cpu/kernels/.*"),
     ("kernel object", r"cpu/kernels\.cpp", rf"{KERNEL_TABLE}|cpu/simd/.*|cpu/kernels/.*|cpu/kernels\.def"),
     ("kernel table", rf"{KERNEL_TABLE}|cpu/kernels\.def", r"cpu/kernels\.def"),
-    ("cpu", r"cpu/[^/]*", rf"{KERNEL_TABLE}|cpu/(dispatch|features|team)\.h|weights\.h|{BACKEND_VIEW}"),
+    ("cpu, rows", r"cpu/rows\.h", r""),
+    ("cpu, backward's panels", r"cpu/back_panels\.(h|cpp)", r"cpu/back_panels\.h|weights\.h"),
+    (
+        "cpu, backward's layer",
+        r"cpu/back_layer\.(h|cpp)",
+        rf"cpu/(back_layer|back_panels|rows|team)\.h|{BACKEND_VIEW}",
+    ),
+    ("cpu, backward's products", r"cpu/back_products\.(h|cpp)", r"cpu/(back_layer|back_products)\.h"),
+    ("cpu, backward", r"cpu/cpu_backward\.cpp", rf"cpu/back_products\.h|{BACKEND_VIEW}"),
+    ("cpu", r"cpu/[^/]*", rf"{KERNEL_TABLE}|cpu/(dispatch|features|rows|team)\.h|weights\.h|{BACKEND_VIEW}"),
     ("status", r"status\.h|spec\.h|parallel\.h", r""),
     ("arena", r"arena\.h", r"status\.h"),
     ("spec, parallel", r"spec\.cpp|parallel\.cpp", r"spec\.h|parallel\.h|status\.h"),
@@ -91,8 +100,10 @@ ROOMS = [
     ("weights", r"weights\.(h|cpp)", rf"{KERNEL_TABLE}|cpu/dispatch\.h|arena\.h|spec\.h|status\.h|weights\.h"),
     ("backend", r"backend\.h", r"parallel\.h|weights\.h"),
     ("state", r"state\.(h|cpp)", r"arena\.h|backend\.h|cell_step\.h|parallel\.h|state\.h|status\.h|weights\.h"),
-    ("forward", r"forward\.(h|cpp)", r"arena\.h|backend\.h|forward\.h|parallel\.h|status\.h|weights\.h"),
-    ("c_api", r"c_api\.cpp", r"cpu/dispatch\.h|(arena|forward|parallel|spec|state|status|weights)\.h"),
+    ("tape", r"tape\.(h|cpp)", r"(arena|backend|status|tape)\.h"),
+    ("forward", r"forward\.(h|cpp)", r"(arena|backend|forward|parallel|status|tape|weights)\.h"),
+    ("backward", r"backward\.(h|cpp)", r"(arena|backend|backward|forward|parallel|status|tape|weights)\.h"),
+    ("c_api", r"c_api\.cpp", r"cpu/dispatch\.h|(arena|backward|forward|parallel|spec|state|status|tape|weights)\.h"),
 ]
 
 
@@ -235,10 +246,10 @@ def test_enums_agree() -> None:
     )
     assert body is not None
     kinds = {name.lower(): int(value) for name, value in re.findall(r"GRUC_(\w+) = (\d+)", body[1])}
-    assert kinds == gru._KINDS
-    assert header_enum("GRUC_RESET_") == gru._RESETS
-    assert header_enum("GRUC_UPDATE_") == gru._UPDATES
-    # gru._pack and core_module.cpp use these as numbers.
+    assert kinds == packing.KINDS
+    assert header_enum("GRUC_RESET_") == packing.RESETS
+    assert header_enum("GRUC_UPDATE_") == packing.UPDATES
+    # packing.pack and core_module.cpp use these as numbers.
     assert header_enum("GRUC_BIAS_") == {"none": 0, "input": 1, "hidden": 2, "both": 3}
     directions = header_enum("GRUC_")
     assert [directions[name] for name in ("forward", "reverse", "bidirectional")] == [0, 1, 2]

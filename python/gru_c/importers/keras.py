@@ -72,8 +72,8 @@ def _load_one_direction(keras: Any, layer: Any) -> Imported:
         input_size=int(cell.kernel.shape[0]),
         hidden_size=int(cell.units),
         reset="after" if cell.reset_after else "before",
-        gate_activation=_activation(keras, "recurrent_activation", cell.recurrent_activation),
-        activation=_activation(keras, "activation", cell.activation),
+        gate_activation=activation_of(keras, "recurrent_activation", cell.recurrent_activation),
+        activation=activation_of(keras, "activation", cell.activation),
         # with reset before, one bias outside the reset product is all there is
         bias=("input", True)[cell.reset_after] if cell.use_bias else False,
         batch_first=True,
@@ -112,7 +112,7 @@ def _load_bidirectional(keras: Any, layer: Any) -> Imported:
     return spec, params | {f"{name}_reverse": value for name, value in backward_params.items()}, {}
 
 
-def _activation(keras: Any, field: str, function: Any) -> Activation:
+def activation_of(keras: Any, field: str, function: Any) -> Activation:
     for name, ours in _ACTIVATIONS.items():
         # by identity, since a user's own function may bear the same name
         if function is getattr(keras.activations, name, None):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from gru_c.importers import Imported, as_float32, require
@@ -26,9 +27,10 @@ def load_torch(source: Any, *, prefix: str = "", batch_first: bool | None = None
     """Spec and parameters of a PyTorch GRU.
 
     Args:
-        source: a `torch.nn.GRU` or `torch.nn.GRUCell`, or a mapping from their parameter names to tensors
-            or arrays: `weight_ih_l{k}{_reverse}` [3H, I or D*H], `weight_hh_...` [3H, H], `bias_ih_...` and
-            `bias_hh_...` [3H], rows r, z, n; a cell's names lack `_l0`. Any floating-point type, on any device.
+        source: a `torch.nn.GRU` or `torch.nn.GRUCell`, one of `gru_c.torch`'s, or a mapping from their parameter
+            names to tensors or arrays: `weight_ih_l{k}{_reverse}` [3H, I or D*H], `weight_hh_...` [3H, H],
+            `bias_ih_...` and `bias_hh_...` [3H], rows r, z, n; a cell's names lack `_l0`. Any floating-point type, on
+            any device.
         prefix: where the GRU stands in the state_dict of a larger model, as in "encoder.gru"; other keys are ignored
             only then.
         batch_first: of the imported GRU; None: the module's own, False for a state_dict, which does not hold it.
@@ -48,8 +50,10 @@ def load_torch(source: Any, *, prefix: str = "", batch_first: bool | None = None
     if isinstance(source, Mapping):
         return _load_mapping(source, prefix, bool(batch_first))
     nn = require("torch", "torch").nn
+    from gru_c import torch as ours  # only now, since it imports torch
+
     # a subclass with a forward of its own has equations of its own
-    known = isinstance(source, (nn.GRU, nn.GRUCell)) and type(source).forward in (nn.GRU.forward, nn.GRUCell.forward)
+    known = getattr(type(source), "forward", None) in [m.forward for m in (nn.GRU, nn.GRUCell, ours.GRU, ours.GRUCell)]
     if not known:
         kind = f"{type(source).__module__}.{type(source).__qualname__}"
         raise TypeError(
@@ -58,7 +62,9 @@ def load_torch(source: Any, *, prefix: str = "", batch_first: bool | None = None
         )
     if prefix:
         raise ValueError(f"prefix: only for a state_dict, got {prefix!r} with a module")
-    if isinstance(source, nn.GRUCell):
+    if isinstance(source, (ours.GRU, ours.GRUCell)):
+        spec = source.spec if batch_first is None else replace(source.spec, batch_first=batch_first)
+    elif isinstance(source, nn.GRUCell):
         spec = GRUSpec(source.input_size, source.hidden_size, bias=source.bias, batch_first=bool(batch_first))
     else:
         spec = GRUSpec(
