@@ -1,0 +1,221 @@
+"""gru: a whole network over sequences of tensors, differentiable once. The modules and gru_c.keras call it.
+
+No room for modules or PackedSequence.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from weakref import WeakValueDictionary
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.autograd.forward_ad import unpack_dual
+
+from gru_c.spec import GRUSpec
+from gru_c.torch.packed import Packed, as_array, check_tensor
+
+if TYPE_CHECKING:
+    from gru_c.gru import GRU
+
+
+def gru(
+    x: torch.Tensor,
+    h0: torch.Tensor | None,
+    params: Mapping[str, torch.Tensor] | Sequence[torch.Tensor],
+    spec: GRUSpec,
+    lengths: npt.ArrayLike | None = None,
+    dropout: float = 0.0,
+    seed: int = 0,
+    recompute: bool = False,
+    threads: int | None = None,
+    packed: Packed | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """A GRU network over whole sequences; float32 on the CPU.
+
+    Contiguous tensors are read in place, others copied. Where nothing needs a gradient no tape is kept. The tape, of 4H
+    floats a step, row, layer and direction (H with `recompute`), lives as long as what autograd saves: until backward,
+    or with retain_graph until the graph goes. x, h0 and params may not be changed in place before backward; PyTorch
+    refuses then.
+
+    Args:
+        x: [T, B, I], [B, T, I] if `spec.batch_first`, or [T, I] for one sequence without a batch.
+        h0: initial states [L*D, B, H] ([L*D, H] without a batch); None: zeros.
+        params: name -> tensor, or the tensors alone in the order of `spec.parameter_shapes()`; shapes as there.
+        spec: what the network is.
+        lengths: steps of each row [B], 0 to T in any order; None: all T. x beyond them is never read, its gradient is 0
+            there; nor is the gradient of y.
+        dropout: the probability that an output of a layer but the last is zeroed; the others are scaled by
+            1 / (1 - dropout). 0 for inference.
+        seed: of dropout's masks, 0 to 2**64 - 1; the same masks for every number of threads and instruction set.
+        recompute: keep the states alone and compute the gates again in backward: a quarter of the memory, the same
+            bits.
+        threads: at most this many; small work takes fewer. None: `torch.get_num_threads()`.
+        packed: keeps the packed weights for the next call, see `Packed`; None: they are packed for this call.
+
+    Returns:
+        y: the last layer's states, like x with D*H columns; zeros beyond a row's length.
+        h_n: [L*D, B, H] ([L*D, H] without a batch), the state at each row's true end.
+
+    Raises:
+        TypeError: a tensor that is not float32 on the CPU, or another argument of a wrong type.
+        ValueError: a wrong shape, name or number; the message names it.
+        NotImplementedError: in backward, on differentiating the gradients.
+    """
+    if torch.compiler.is_compiling():
+        # A hole in the graph: Dynamo would try to trace the core's calls. Only now, for it takes 2 s to import.
+        y, h_n = torch.compiler.disable(gru)(x, h0, params, spec, lengths, dropout, seed, recompute, threads, packed)
+        return y, h_n
+    packed = Packed() if packed is None else packed
+    tensors = _in_order(params, packed.names(spec))
+    check_tensor("x", x)
+    if h0 is not None:
+        check_tensor("h0", h0)
+    call = _Call(
+        network=packed.network(spec, tensors, math.prod(x.shape[:-1])),
+        names=("x", "h0", *packed.names(spec)),
+        lengths=None if lengths is None else np.asarray(lengths),
+        dropout=dropout if spec.num_layers > 1 else 0.0,
+        seed=seed,
+        recompute=recompute,
+        threads=torch.get_num_threads() if threads is None else threads,
+    )
+    everything = [x, *tensors] if h0 is None else [x, h0, *tensors]
+    if (torch.is_grad_enabled() and any(tensor.requires_grad for tensor in everything)) or _has_tangent(everything):
+        y, h_n = _Sequence.apply(call, x, h0, *tensors)
+        return y, h_n
+    y, h_n = call.plain(as_array(x), None if h0 is None else as_array(h0))
+    return torch.from_numpy(y), torch.from_numpy(h_n)
+
+
+def _in_order(
+    params: Mapping[str, torch.Tensor] | Sequence[torch.Tensor], names: tuple[str, ...]
+) -> Sequence[torch.Tensor]:
+    if isinstance(params, Mapping):
+        if params.keys() != set(names):
+            missing, extra = set(names) - params.keys(), params.keys() - set(names)
+            raise ValueError(f"params: missing {_listed(missing)}; unknown {_listed(extra)}")
+        return [params[name] for name in names]
+    if len(params) != len(names):
+        raise ValueError(f"params: expected {len(names)} tensors, {', '.join(names)}; got {len(params)}")
+    return params
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(sorted(map(str, names))) or "none"
+
+
+def _has_tangent(tensors: Iterable[torch.Tensor]) -> bool:
+    """Whether forward-mode differentiation is on its way: autograd then says that it is not implemented, where the
+    plain forward pass would lose the tangent without a word."""
+    return any(unpack_dual(tensor).tangent is not None for tensor in tensors)
+
+
+class _Call(NamedTuple):
+    """What a call is made of beside its tensors."""
+
+    network: GRU
+    names: tuple[str, ...]  # of what has a gradient: x, h0 and the parameters
+    lengths: npt.NDArray[Any] | None
+    dropout: float
+    seed: int
+    recompute: bool
+    threads: int
+
+    def plain(self, x: Any, h0: Any) -> Any:
+        if self.dropout:
+            return self._replace(recompute=True).taped(x, h0)[:2]
+        return self.network(x, h0, self.lengths, None, self.threads)
+
+    def taped(self, x: Any, h0: Any) -> Any:
+        return self.network.forward_train(
+            x,
+            h0,
+            self.lengths,
+            dropout=self.dropout,
+            seed=self.seed,
+            recompute=self.recompute,
+            threads=self.threads,
+        )
+
+
+class _Anchor(np.ndarray[Any, Any]):
+    """An array that owns a tape, so that a tensor of it can be saved by autograd.
+
+    Autograd frees what it saved after the last backward pass and hands it to hooks (`torch.utils.checkpoint`), and says
+    so of nothing else: a tape on `ctx` would live until the next step's. The one element is the tape's number.
+    """
+
+    tape: Any
+    count: ClassVar = itertools.count()
+    living: ClassVar[WeakValueDictionary[int, _Anchor]] = WeakValueDictionary()
+
+    @classmethod
+    def of(cls, tape: Any) -> torch.Tensor:
+        number = next(cls.count)
+        anchor = np.array([number]).view(cls)
+        anchor.tape = tape
+        cls.living[number] = anchor
+        return torch.from_numpy(anchor)
+
+    @classmethod
+    def tape_of(cls, tensor: torch.Tensor) -> Any:
+        anchor = cls.living.get(int(tensor))
+        if anchor is None:
+            raise RuntimeError(
+                "gru_c.torch: hooks on saved tensors copied what belongs to a tape and dropped it; "
+                "leave its tensor of one int64 as it is, or set recompute=True to save memory"
+            )
+        return anchor.tape
+
+
+class _Sequence(torch.autograd.Function):  # type: ignore[misc]  # torch has no types here
+    @staticmethod
+    def forward(ctx: Any, call: _Call, x: Any, h0: Any, *params: Any) -> Any:
+        y, h_n, tape = call.taped(as_array(x), None if h0 is None else as_array(h0))
+        # x, h0 and params only for autograd's check that nobody changed them meanwhile.
+        ctx.save_for_backward(_Anchor.of(tape), x, h0, *params)
+        ctx.set_materialize_grads(False)
+        ctx.call = call
+        return torch.from_numpy(y), torch.from_numpy(h_n)
+
+    @staticmethod
+    def backward(ctx: Any, dy: Any, dh_n: Any) -> Any:
+        anchor, *inputs = ctx.saved_tensors
+        wanted = tuple(itertools.compress(ctx.call.names, ctx.needs_input_grad[1:]))
+        if torch.is_grad_enabled():  # create_graph: the gradients may depend on anything
+            return None, *_Gradients.apply(ctx.call, wanted, anchor, dy, dh_n, *inputs)
+        return None, *_gradients(ctx.call, wanted, anchor, dy, dh_n)
+
+
+class _Gradients(torch.autograd.Function):  # type: ignore[misc]  # torch has no types here
+    """`once_differentiable` would return constants where dy and dh_n are constants, as they are after `y.sum()`, and so
+    lose a gradient penalty without a word."""
+
+    @staticmethod
+    def forward(ctx: Any, call: _Call, wanted: Any, anchor: Any, dy: Any, dh_n: Any, *inputs: Any) -> Any:
+        return _gradients(call, wanted, anchor, dy, dh_n)
+
+    @staticmethod
+    def backward(ctx: Any, *_: Any) -> Any:
+        raise NotImplementedError(
+            "gru_c.torch: the gradients of a GRU cannot be differentiated again; use torch.nn.GRU, which has the same "
+            "parameters, where a loss contains gradients (create_graph=True)"
+        )
+
+
+def _gradients(
+    call: _Call, wanted: tuple[str, ...], anchor: Any, dy: Any, dh_n: Any
+) -> tuple[torch.Tensor | None, ...]:
+    found = call.network.backward(
+        _Anchor.tape_of(anchor),
+        None if dy is None else as_array(dy),
+        None if dh_n is None else as_array(dh_n),
+        wrt=wanted,
+        threads=call.threads,
+    )
+    return tuple(torch.from_numpy(found[name]) if name in found else None for name in call.names)
