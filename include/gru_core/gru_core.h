@@ -261,10 +261,10 @@ GRUC_API gruc_status gruc_backward_workspace(const gruc_weights* weights, const 
 /* The gradients of a gruc_forward_train by the same weights, whose sequence (steps, batch, x, h0, lengths) and
  * `training` must be the same too; y, h_n and workspace of it are not used. The tape is read only and may be used
  * again. No output may overlap an input or another output. The same bits for every ISA and thread count; rows and steps
- * are summed in a fixed order, the last step first. Incoming gradients and those of the gates of magnitude 2^-100 or
- * less count as zero. An activation's derivative where it has a kink: 0 for relu and thresholded_relu, alpha for
- * leaky_relu and elu, 0 at the bounds of hard_sigmoid, and 1 at the bounds of clip, as PyTorch's relu, leaky_relu, elu,
- * hardsigmoid and clamp have it. */
+ * are summed in a fixed order, the last step first, and dx takes the forward direction's sum before the other's.
+ * Incoming gradients and those of the gates of magnitude 2^-100 or less count as zero. An activation's derivative where
+ * it has a kink: 0 for relu and thresholded_relu, alpha for leaky_relu and elu, 0 at the bounds of hard_sigmoid, and 1
+ * at the bounds of clip, as PyTorch's relu, leaky_relu, elu, hardsigmoid and clamp have it. */
 GRUC_API gruc_status gruc_backward(const gruc_weights* weights, const gruc_sequence* sequence,
                                    const gruc_training* training, const void* tape, size_t tape_size,
                                    const gruc_gradients* gradients) GRUC_NOEXCEPT;

@@ -68,6 +68,8 @@ void check_training(const gruc_training& t) {
   if (t.struct_size != sizeof(gruc_training))
     fail_argument("training.struct_size: expected " + std::to_string(sizeof(gruc_training)) + ", got " +
                   std::to_string(t.struct_size) + "; fill it with gruc_training_init");
+  if (t.recompute != 0 && t.recompute != 1)
+    fail_argument("training.recompute: expected 0 or 1, got " + std::to_string(t.recompute));
   if (!(t.dropout >= 0.0f && t.dropout <= 1.0f))
     fail_argument("training.dropout: expected 0 to 1, got " + std::to_string(t.dropout));
 }

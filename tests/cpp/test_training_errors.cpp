@@ -74,6 +74,7 @@ constexpr WrongField kWrongFields[] = {
     {"lengths[2]", [](Right& r) { r.s.lengths = kWrongLengths[3]; }},
     {"training.struct_size", [](Right& r) { r.t.struct_size = 0; }},
     {"training.struct_size", [](Right& r) { r.t.struct_size -= 4; }},
+    {"training.recompute", [](Right& r) { r.t.recompute = 2; }},
     {"training.dropout", [](Right& r) { r.t.dropout = -0.1f; }},
     {"training.dropout", [](Right& r) { r.t.dropout = std::nextafter(1.0f, 2.0f); }},
     {"training.dropout", [](Right& r) { r.t.dropout = NAN; }},
