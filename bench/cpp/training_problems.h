@@ -42,7 +42,7 @@ struct Problem<BackArgs> {
     BackArgs p{};
     p.tape_stride = blocks * kTapeRow;
     p.tape = data.floats(size.rows * p.tape_stride);
-    p.h_stride = p.carry_stride = stride;
+    p.h_stride = p.dy_stride = p.carry_stride = stride;
     p.h = data.floats(size.rows * stride);
     p.dy = data.floats(size.rows * stride);
     p.carry = data.floats(size.rows * stride);

@@ -85,7 +85,7 @@ struct BackData {
     }
     h = draw(rows * kHStride);
     carry = draw(rows * kCarryStride);
-    dy = draw(rows * kCarryStride);
+    dy = draw(rows * kDyStride);
     reset_dh = draw(rows * kCarryStride);
     has_dy = random.integer(0, 2) > 0;
     tape = draw(rows * kTapeStride);
@@ -101,12 +101,14 @@ struct BackData {
         tape[i] = kinks[random.integer(0, std::size(kinks) - 1)];
     }
     // Gradients of 2^-100 and less count as zero, also where what they meet is large.
-    for (size_t i = 0; i < carry.size(); ++i)
-      if (random.integer(0, 9) == 0) carry[i] = dy[i] = i % 2 == 0 ? kSmallest / 2 : -1e-40f;
+    for (int64_t i = 0; i < rows * kCarryStride; ++i)
+      if (i % kCarryStride < kDyStride && random.integer(0, 9) == 0)
+        carry[i] = dy[i / kCarryStride * kDyStride + i % kCarryStride] = i % 2 == 0 ? kSmallest / 2 : -1e-40f;
     // Beyond H: NaN, as an infinite input leaves it there.
     for (int64_t row = 0; row < rows; ++row) {
       for (int64_t i = hidden; i < kCarryStride; ++i)
-        for (auto* v : {&carry, &dy, &reset_dh}) (*v)[row * kCarryStride + i] = NAN;
+        for (auto* v : {&carry, &reset_dh}) (*v)[row * kCarryStride + i] = NAN;
+      for (int64_t i = hidden; i < kDyStride; ++i) dy[row * kDyStride + i] = NAN;
       for (int64_t i = hidden; i < kMaxBlocks * kLanes; ++i) {
         h[row * kHStride + i] = NAN;
         for (int64_t slot = 0; slot < kTapeSlots; ++slot)
@@ -123,6 +125,7 @@ struct BackData {
     args.h = h.data();
     args.h_stride = kHStride;
     args.dy = has_dy ? dy.data() : nullptr;
+    args.dy_stride = kDyStride;
     args.carry = carry_io.get();
     args.reset_dh = reset_dh.data();
     args.carry_stride = kCarryStride;
@@ -156,7 +159,7 @@ struct BackData {
                   gate_of(cell, cell.gate, t[kLanes]),
                   gate_of(cell, cell.gate, t[2 * kLanes]),
                   gate_of(cell, cell.candidate, t[3 * kLanes]),
-                  flushed(has_dy ? carry[at] + dy[at] : carry[at]),
+                  flushed(has_dy ? carry[at] + dy[row * kDyStride + j] : carry[at]),
                   reset_dh[at],
                   nullptr,
                   nullptr};
@@ -167,7 +170,7 @@ struct BackData {
   }
 
   static constexpr int64_t kTapeStride = kMaxBlocks * kTapeRow + 32, kHStride = kMaxBlocks * kLanes + 16,
-                           kCarryStride = kMaxBlocks * kLanes + 48;
+                           kCarryStride = kMaxBlocks * kLanes + 48, kDyStride = kMaxBlocks * kLanes + 32;
   int64_t rows;
   Blocks range;
   Cell cell;

@@ -123,7 +123,7 @@ class Member {
     args.tape_stride = rows_.stride * tape_row;
     args.h = at_.state_before(step) + first * at_.padded;
     args.h_stride = rows_.stride * at_.padded;
-    args.dy = gather_dy(step);
+    set_dy(step, args);
     args.carry = at_.s.carry + first * at_.padded;
     args.reset_dh = at_.before ? at_.s.reset_dh + first * at_.padded : nullptr;
     args.carry_stride = rows_.stride * at_.padded;
@@ -165,8 +165,14 @@ class Member {
     if (!rows_apart_) at_.team.sync();
   }
 
-  const float* gather_dy(int64_t step) const {
-    if (at_.job.dy == nullptr) return nullptr;
+  void set_dy(int64_t step, BackArgs& args) const {
+    if (at_.job.dy == nullptr) return;
+    if (at_.in.order == nullptr && !at_.in.dropout.on && at_.spec.hidden_size == at_.padded) {
+      // Evenly spaced rows of whole blocks are read where they are.
+      args.dy = at_.job.dy + rows_.time(0, step) * at_.job.dy_step_stride + rows_.row(0) * at_.job.dy_batch_stride;
+      args.dy_stride = rows_.stride * at_.job.dy_batch_stride;
+      return;
+    }
     for (int64_t i = 0; i < running_; ++i) {
       const int64_t t = rows_.time(i, step), row = rows_.row(i);
       float* out = at_.s.dy + rows_.place(i) * at_.padded + unit_begin_;
@@ -175,7 +181,8 @@ class Member {
       if (at_.in.dropout.on)
         at_.kernels.dropout(at_.in.dropout.args(out, unit_count_, t * at_.in.batch + row, unit_begin_));
     }
-    return at_.s.dy + rows_.place(0) * at_.padded;
+    args.dy = at_.s.dy + rows_.place(0) * at_.padded;
+    args.dy_stride = rows_.stride * at_.padded;
   }
 
   // The gates of the chunk, as the steps computed them, a tile of this member's share at a time.

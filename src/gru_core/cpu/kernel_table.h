@@ -139,7 +139,8 @@ struct BackArgs {
   int64_t tape_stride;
   const float* h;  // h', [rows][h_stride]
   int64_t h_stride;
-  const float* dy;        // [rows][carry_stride], or nullptr
+  const float* dy;  // [rows][dy_stride], or nullptr
+  int64_t dy_stride;
   float* carry;           // [rows][carry_stride]
   const float* reset_dh;  // of r * h', [rows][carry_stride]; back_before_gates alone
   int64_t carry_stride;

@@ -93,11 +93,11 @@ struct Back {
 
   // The units of one block of a row.
   struct At {
-    const float *tape, *h;
+    const float *tape, *h, *dy;  // dy: nullptr where there is none
     float *carry, *d;
     int64_t units;  // below 16: the others' gradients stay zero
 
-    V dh(const float* dy) const { return flush(dy == nullptr ? load(carry) : add(load(carry), load(dy))); }
+    V dh() const { return flush(dy == nullptr ? load(carry) : add(load(carry), load(dy))); }
     // Zero beyond H, whatever the tape has there: NaN, where an infinite input met the panels' zeros.
     V gradient(V x) const {
       x = flush(x);
@@ -110,11 +110,12 @@ struct Back {
 
   template <class Body>
   static inline __attribute__((always_inline)) void each(const BackArgs& p, Body body) {
-    for (int64_t block = p.blocks.begin; block < p.blocks.end; ++block)
-      for (int64_t row = 0; row < p.rows; ++row) {
+    for (int64_t row = 0; row < p.rows; ++row)
+      for (int64_t block = p.blocks.begin; block < p.blocks.end; ++block) {
         const int64_t unit = row * p.carry_stride + block * kLanes;
         body(At{p.tape + row * p.tape_stride + block * kTapeRow, p.h + row * p.h_stride + block * kLanes,
-                p.carry + unit, p.d + block * p.d_block_stride + row * p.d_row_stride, p.hidden - block * kLanes},
+                p.dy == nullptr ? nullptr : p.dy + row * p.dy_stride + block * kLanes, p.carry + unit,
+                p.d + block * p.d_block_stride + row * p.d_row_stride, p.hidden - block * kLanes},
              unit);
       }
   }
@@ -136,15 +137,15 @@ struct Back {
 
   // With q = U_n h' + c_n:  dq = dn r,  dr = dn q r'
   static void after(const BackArgs& p) {
-    each(p, [&](const At& at, int64_t unit) {
-      const V dn = blend(p, at, at.dh(p.dy == nullptr ? nullptr : p.dy + unit));
+    each(p, [&](const At& at, int64_t) {
+      const V dn = blend(p, at, at.dh());
       const Taped r = gate(*p.cell, load(at.tape + kLanes));
       store(at.d, at.gradient(mul(dn, r.value)));
       store(at.d + kLanes, at.gradient(mul(mul(dn, load(at.tape)), r.slope)));
     });
   }
   static void before_candidate(const BackArgs& p) {
-    each(p, [&](const At& at, int64_t unit) { blend(p, at, at.dh(p.dy == nullptr ? nullptr : p.dy + unit)); });
+    each(p, [&](const At& at, int64_t) { blend(p, at, at.dh()); });
   }
   // With s = U_n^T dn, the gradient of r h':  dr = s h' r',  carry += s r
   static void before_gates(const BackArgs& p) {
