@@ -210,7 +210,8 @@ typedef struct gruc_training {
                         states alone; gruc_backward computes the rest again, to the same bits */
   float dropout;     /* 0 to 1: of the outputs of every layer but the last so many are zeroed and the others scaled by
                         1 / (1 - dropout), at random */
-  uint64_t seed; /* the masks depend on it and on layer, t, b and feature alone: Philox4x32-10 (Salmon et al. 2011) */
+  uint64_t seed;     /* the masks depend on it, on the layer and on an output's number (t * B + b) * D*H + j in the
+                        batch alone: Philox4x32-10 (Salmon et al. 2011) */
 } gruc_training;
 
 /* No recomputation, no dropout, seed 0. */

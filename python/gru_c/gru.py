@@ -218,7 +218,7 @@ class GRU:
             lengths: as for `__call__`.
             dropout: 0 to 1: so many of the outputs of every layer but the last are zeroed at random, and the others
                 scaled by 1 / (1 - dropout), as `torch.nn.GRU` does in training (Zaremba et al. 2014, arXiv 1409.2329).
-            seed: 0 to 2**64 - 1. The masks depend on it and on each output's place (layer, t, b, unit) alone, by
+            seed: 0 to 2**64 - 1. The masks depend on it and on each output's place in the batch alone, by
                 Philox4x32-10 (Salmon et al. 2011): the same for every thread count and ISA. Give each call its own.
             recompute: the tape keeps H floats a step instead of 4 H; `backward` computes the rest, to the same bits.
             out: as for `__call__`.

@@ -1,4 +1,4 @@
-"""gru-c bench: gru_c beside PyTorch, ONNX Runtime and OpenVINO, and beside what the machine itself allows.
+"""gru-c bench: gru_c beside PyTorch, ONNX Runtime and OpenVINO, and beside what the machine itself allows; --training.
 Needs gru-c[bench]; PyTorch must be there, the other peers may be missing. Must not be imported by the library.
 """
 
@@ -7,15 +7,18 @@ from __future__ import annotations
 import errno
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from rich.console import Console
 
 import gru_c
 from gru_c.files import replaced
+
+if TYPE_CHECKING:
+    from gru_c.bench.candidates import Peer
 
 PEER_PACKAGES: Final = ("torch", "onnx", "onnxruntime", "openvino")
 SECONDS, QUICK_SECONDS = 0.5, 0.05
@@ -34,6 +37,11 @@ class Options:
     steps: int | None = None
     json: Path | None = None
     plot: Path | None = None
+    training: bool = False
+
+    @property
+    def seconds_each(self) -> float:
+        return self.seconds or (QUICK_SECONDS if self.quick else SECONDS)
 
 
 def default_threads() -> tuple[int, ...]:
@@ -55,19 +63,24 @@ def run(options: Options, console: Console | None = None) -> dict[str, Any]:
         ValueError: an option is wrong, or a candidate's answer is (`candidates.WrongAnswer`).
         OSError: a file cannot be written.
     """
-    from gru_c.bench import isa, machine
+    from gru_c.bench import isa
 
     late = [] if options.isa is None else isa.hold(options.isa, PEER_PACKAGES)
     _writeable((options.json, options.plot))
     if options.plot is not None:
         from gru_c.bench.plot import draw  # before the work: matplotlib may be missing
 
+    from gru_c.bench import report
+
+    console = console or report.console()
+    if options.training:
+        return _training(options, late, console)
+
     from gru_c import _machine
-    from gru_c.bench import report, steadiness
+    from gru_c.bench import steadiness
     from gru_c.bench.candidates import load_peers
     from gru_c.bench.cells import chosen
     from gru_c.bench.measure import Row, measure
-    from gru_c.bench.timing import clock_cost
 
     steady = not options.only or any(text in steadiness.NAME for text in options.only)
     try:
@@ -76,25 +89,19 @@ def run(options: Options, console: Console | None = None) -> dict[str, Any]:
         if not steady:
             raise
         cells = []
-    console = console or report.console()
     peers, missing = load_peers()
-    found_machine = machine.machine()
-    versions = machine.versions()
-    for peer in peers.values():
-        versions |= peer.versions()
-    held = {} if options.isa is None else isa.kept(options.isa, peers, late)
-    clock = clock_cost()
-    console.print(report.head(found_machine, versions, missing, held, clock), soft_wrap=True)
+    result = _introduce(options, peers, missing, late, console)
     console.print(report.CAPTION, style="dim", markup=False)
 
-    seconds = options.seconds or (QUICK_SECONDS if options.quick else SECONDS)
     rows: list[Row] = []
     for section in dict.fromkeys(cell.section for cell in cells):
         of_section = []
         for cell in cells:
             if cell.section == section:
                 with console.status(cell.name):
-                    of_section.append(measure(cell, peers, _machine, str(found_machine["isa"]), seconds))
+                    of_section.append(
+                        measure(cell, peers, _machine, str(result["machine"]["isa"]), options.seconds_each)
+                    )
         rows += of_section
         console.print(report.section_table(section, of_section))
     if (scaling := report.scaling_table(rows)) is not None:
@@ -106,23 +113,61 @@ def run(options: Options, console: Console | None = None) -> dict[str, Any]:
             steadied = steadiness.measure_steadiness(count, quick=options.quick)
         console.print(report.steadiness_lines(steadied))
 
-    result: dict[str, Any] = {
+    result |= {
+        "cells": [row.as_dict() for row in rows],
+        "steadiness": None if steadied is None else steadied.as_dict(),
+    }
+    _write_json(options, result, console)
+    if options.plot is not None and rows:
+        with replaced(options.plot) as file:
+            draw(file, rows, result["machine"], result["versions"])
+        console.print(f"Plot: {options.plot}")
+    return result
+
+
+def _training(options: Options, late: Iterable[str], console: Console) -> dict[str, Any]:
+    from gru_c import _machine
+    from gru_c.bench import peers_torch, training
+
+    cells = training.cells(options.threads, quick=options.quick, only=options.only)
+    result = _introduce(options, {"torch": peers_torch}, {}, late, console)
+    rows = training.run(cells, _machine, str(result["machine"]["isa"]), options.seconds_each, console)
+    result["training"] = [row.as_dict() for row in rows]
+    _write_json(options, result, console)
+    return result
+
+
+def _introduce(
+    options: Options, peers: Mapping[str, Peer], missing: Mapping[str, str], late: Iterable[str], console: Console
+) -> dict[str, Any]:
+    """Prints where and with what the run is made, and gives it as the JSON has it."""
+    from gru_c.bench import isa, machine, report
+    from gru_c.bench.timing import clock_cost
+
+    found_machine, versions = machine.machine(), machine.versions()
+    for peer in peers.values():
+        versions |= peer.versions()
+    held = {} if options.isa is None else isa.kept(options.isa, peers, late)
+    clock = clock_cost()
+    console.print(report.head(found_machine, versions, missing, held, clock), soft_wrap=True)
+    return {
         "machine": found_machine,
         "versions": versions,
         "missing": missing,
         "isa_variables": dict(isa.variables()),
         "held_to_isa": {name: {"held": wrong is None, "why_not": wrong} for name, wrong in held.items()},
-        "options": {"quick": options.quick, "seconds": seconds, "only": options.only, "threads": options.threads},
+        "options": {
+            "quick": options.quick,
+            "seconds": options.seconds_each,
+            "only": options.only,
+            "threads": options.threads,
+        },
         "clock_cost_seconds": clock,
-        "cells": [row.as_dict() for row in rows],
-        "steadiness": None if steadied is None else steadied.as_dict(),
     }
+
+
+def _write_json(options: Options, result: Mapping[str, Any], console: Console) -> None:
     if options.json is not None:
         with replaced(options.json) as file:
             file.write(json.dumps(result, indent=1).encode() + b"\n")
         console.print(f"JSON: {options.json}")
-    if options.plot is not None and rows:
-        with replaced(options.plot) as file:
-            draw(file, rows, found_machine, versions)
-        console.print(f"Plot: {options.plot}")
-    return result
