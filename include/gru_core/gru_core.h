@@ -221,7 +221,7 @@ GRUC_API void gruc_training_init(gruc_training* training) GRUC_NOEXCEPT;
 GRUC_API gruc_status gruc_tape_size(const gruc_weights* weights, const gruc_sequence* sequence,
                                     const gruc_training* training, size_t* size) GRUC_NOEXCEPT;
 /* gruc_forward, the same bits where there is no dropout, and a tape for gruc_backward: `tape_size` bytes at `tape`,
- * 64-byte aligned, written whole. The sequence's workspace is not used. */
+ * 64-byte aligned. The sequence's workspace is not used. */
 GRUC_API gruc_status gruc_forward_train(const gruc_weights* weights, const gruc_sequence* sequence,
                                         const gruc_training* training, void* tape, size_t tape_size) GRUC_NOEXCEPT;
 
@@ -263,9 +263,10 @@ GRUC_API gruc_status gruc_backward_workspace(const gruc_weights* weights, const 
  * `training` must be the same too; y, h_n and workspace of it are not used. The tape is read only and may be used
  * again. No output may overlap an input or another output. The same bits for every ISA and thread count; rows and steps
  * are summed in a fixed order, the last step first, and dx takes the forward direction's sum before the other's.
- * Incoming gradients and those of the gates of magnitude 2^-100 or less count as zero. An activation's derivative where
- * it has a kink: 0 for relu and thresholded_relu, alpha for leaky_relu and elu, 0 at the bounds of hard_sigmoid, and 1
- * at the bounds of clip, as PyTorch's relu, leaky_relu, elu, hardsigmoid and clamp have it. */
+ * Gradients of states (dy and what later steps add to it) and of gates of magnitude 2^-100 or less count as zero. An
+ * activation's derivative where it has a kink: 0 for relu and thresholded_relu, alpha for leaky_relu and elu, 0 at the
+ * bounds of hard_sigmoid, and 1 at the bounds of clip, as PyTorch's relu, leaky_relu, elu, hardsigmoid and clamp have
+ * it. */
 GRUC_API gruc_status gruc_backward(const gruc_weights* weights, const gruc_sequence* sequence,
                                    const gruc_training* training, const void* tape, size_t tape_size,
                                    const gruc_gradients* gradients) GRUC_NOEXCEPT;

@@ -118,6 +118,15 @@ struct Call {
     return job;
   }
 
+  // Whether a layer reads the outputs of the one below again.
+  bool reads_input(int32_t layer) const {
+    if (layer == 0) return false;
+    bool weights_wanted = false;
+    for (int64_t d = 0; g->params != nullptr && d < directions(weights->spec); ++d)
+      weights_wanted |= g->params[layer * directions(weights->spec) + d].weight_ih != nullptr;
+    return weights_wanted || tape->recompute();
+  }
+
   // This member's part of a layer's dx, which its directions add to.
   void clear_between(int32_t layer, const Team& team) const {
     const int64_t all = s->steps * s->batch * width();
@@ -129,7 +138,7 @@ struct Call {
     const Team team{rank, size, &barrier};
     const Spec& spec = weights->spec;
     for (int32_t layer = spec.num_layers - 1; layer >= lowest; --layer) {
-      for (int64_t direction = 0; layer > 0 && direction < directions(spec); ++direction) {
+      for (int64_t direction = 0; reads_input(layer) && direction < directions(spec); ++direction) {
         LayerJob below = forward_job(layer - 1, direction);
         below.y = workspace.input + direction * spec.hidden_size;
         below.y_step_stride = s->batch * width();
@@ -139,7 +148,9 @@ struct Call {
       }
       if (layer > lowest) clear_between(layer, team);
       for (int64_t direction = 0; direction < directions(spec); ++direction) {
-        run_backward(job(layer, direction), team, workspace.scratch);
+        const BackwardJob work = job(layer, direction);
+        if (work.dx == nullptr && work.dh0 == nullptr && !wanted(work.params)) continue;
+        run_backward(work, team, workspace.scratch);
         team.sync();
       }
     }

@@ -57,11 +57,12 @@ int64_t layer_floats(const Spec& spec, int64_t rows, bool recompute) {
 }  // namespace
 
 int64_t Tape::count_rows(const gruc_sequence& s) {
+  // Of whole rows first: no sum of lengths is larger.
+  const size_t all = checked_product(static_cast<size_t>(s.steps), static_cast<size_t>(s.batch));
+  if (s.lengths == nullptr) return static_cast<int64_t>(all);
   int64_t rows = 0;
-  for (int64_t b = 0; s.lengths != nullptr && b < s.batch; ++b) rows += s.lengths[b];
-  return s.lengths != nullptr
-             ? rows
-             : static_cast<int64_t>(checked_product(static_cast<size_t>(s.steps), static_cast<size_t>(s.batch)));
+  for (int64_t b = 0; b < s.batch; ++b) rows += s.lengths[b];
+  return rows;
 }
 
 void check_training(const gruc_training& t) {
@@ -84,7 +85,9 @@ Tape Tape::place(Arena& arena, const Spec& spec, const gruc_sequence& s, const g
   check_training(training);
   Tape tape;
   tape.head_ = arena.take<Head>(1);
-  tape.offsets_ = s.lengths == nullptr ? nullptr : arena.take<int64_t>(s.steps + 1);
+  // T = 2^63 - 1 is a legal count of steps, and one more of int64_t overflows.
+  const size_t offsets = checked_product(static_cast<size_t>(s.steps) + 1, 1);
+  tape.offsets_ = s.lengths == nullptr ? nullptr : arena.take<int64_t>(static_cast<int64_t>(offsets));
   tape.layers_ = arena.take<float>(static_cast<int64_t>(
       checked_product(static_cast<size_t>(layer_floats(spec, count_rows(s), training.recompute != 0)),
                       static_cast<size_t>(layer_count(spec)))));

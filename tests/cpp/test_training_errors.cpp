@@ -241,6 +241,15 @@ TEST(TrainingErrors, SequencesThatDoNotFit) {
     EXPECT_NE(right.backward(tape), GRUC_OK);
     EXPECT_TRUE(tape.intact());
   }
+  // Lengths that are allowed, with a sum that leaves 64 bits, and one more step than 64 bits count.
+  const int64_t lengths[] = {int64_t{1} << 62, int64_t{1} << 62, int64_t{1} << 62};
+  for (const int64_t steps : {int64_t{1} << 62, kHuge}) {
+    right.s.steps = steps;
+    right.s.batch = 3;
+    right.s.lengths = lengths;
+    size_t size = 0;
+    EXPECT_EQ(gruc_tape_size(right.weights(), &right.s, &right.t, &size), GRUC_OUT_OF_MEMORY);
+  }
   gruc_gradients g;
   for (const int64_t batch : {kHuge, int64_t{-1}, std::numeric_limits<int64_t>::min()})
     EXPECT_NE(gruc_gradients_init(right.weights(), 1, batch, &g), GRUC_OK) << batch;

@@ -275,3 +275,23 @@ def test_the_importer_knows_these_modules(module: Any, variant: Any) -> None:
     else:
         assert imported.spec == own.spec
         np.testing.assert_array_equal(imported(x)[0], own(x)[0])
+
+
+def test_a_change_while_the_weights_are_packed_is_not_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another thread's step, as in Hogwild training: here it comes right after the packing has read the values."""
+    module = gt.GRU(3, 5)
+    x = randn(2, 1, 3)
+    module(x)
+    packing = gru_c.GRU.update
+
+    def update(self: Any, params: Any) -> None:
+        packing(self, params)
+        with torch.no_grad():
+            module.bias_ih_l0.add_(1.0)
+
+    with torch.no_grad():
+        module.weight_ih_l0.mul_(0.5)
+        with monkeypatch.context() as patch:
+            patch.setattr(gru_c.GRU, "update", update)
+            module(x)
+        assert torch.equal(module(x)[0], torch.from_numpy(module.network()(x.numpy())[0]))

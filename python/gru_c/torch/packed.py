@@ -126,8 +126,9 @@ class Packed:
         names, network, seen = self.names(spec), self._network, self._seen
         if network is None or len(seen) != len(tensors):
             arrays = [_checked_array(name, tensor) for name, tensor in zip(names, tensors, strict=True)]
+            now = [_Seen.of(tensor, array) for tensor, array in zip(tensors, arrays, strict=True)]
             self._network = network = GRU(spec, dict(zip(names, arrays, strict=True)))
-            self._seen = [_Seen.of(tensor, array) for tensor, array in zip(tensors, arrays, strict=True)]
+            self._seen = now
             return network
         known = [old.is_same(tensor) for old, tensor in zip(seen, tensors, strict=True)]
         if rows < _ROWS_TO_COMPARE_ALL and all(known):
@@ -140,8 +141,10 @@ class Packed:
             ]
             packed = network.params
             changed = not all(_same_bits(array, packed[name]) for name, array in zip(names, arrays, strict=True))
-        if changed:
-            network.update(dict(zip(names, arrays, strict=True)))
         if changed or not all(known):
-            self._seen = [_Seen.of(tensor, array) for tensor, array in zip(tensors, arrays, strict=True)]
+            # Looked at before the packing: what another thread changes meanwhile is then packed once more, not missed.
+            now = [_Seen.of(tensor, array) for tensor, array in zip(tensors, arrays, strict=True)]
+            if changed:
+                network.update(dict(zip(names, arrays, strict=True)))
+            self._seen = now
         return network
