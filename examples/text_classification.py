@@ -16,10 +16,10 @@ code is 1 where a training loss did not fall to the stated part of what it was, 
 Without --quick, on one core that was busy with other work too, so that only the ratios of the times mean anything:
 
                                 training loss    accuracy in validation    time of fit
-    classifier, gru_c          2.8900 -> 0.9237                   0.632         18.6 s
-    classifier, Keras          2.8900 -> 0.9237                   0.632         63.9 s
-    labeller, gru_c            2.8901 -> 1.8982                   0.379         16.0 s
-    labeller, Keras            2.8901 -> 1.8982                   0.379         37.0 s
+    classifier, gru_c          2.8900 -> 0.9237                   0.632          9.5 s
+    classifier, Keras          2.8900 -> 0.9237                   0.632         39.1 s
+    labeller, gru_c            2.8901 -> 1.8982                   0.379          8.6 s
+    labeller, Keras            2.8901 -> 1.8982                   0.379         25.8 s
 
 The labeller is right in 0.22 of all names after one letter, in 0.37 after four, in 0.61 after eight.
 """
