@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from example_tools import EXAMPLES, imported
 
 pytest.importorskip("torch", reason="torch is not installed (gru-c[torch])")
 pytest.importorskip("rich", reason="rich is not installed (gru-c[demo])")
@@ -20,23 +20,13 @@ pytest.importorskip("matplotlib", reason="matplotlib is not installed (gru-c[dem
 
 import torch
 
-SCRIPT = Path(__file__).parents[2] / "examples" / "forecasting.py"
+SCRIPT = EXAMPLES / "forecasting.py"
 
 
 @pytest.fixture(scope="module")
 def example() -> Iterator[ModuleType]:
-    spec = importlib.util.spec_from_file_location("forecasting", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["forecasting"] = module  # dataclasses look themselves up there
-    threads = torch.get_num_threads()
-    try:
-        spec.loader.exec_module(module)
+    with imported("forecasting") as module:
         yield module
-    finally:
-        del sys.modules["forecasting"]
-        torch.set_num_threads(threads)
 
 
 def records(example: ModuleType) -> list[Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import subprocess
 import sys
@@ -13,29 +12,20 @@ from typing import Any
 
 import numpy as np
 import pytest
+from example_tools import EXAMPLES, imported
 
 pytest.importorskip("torch", reason="torch is not installed (gru-c[torch])")
 pytest.importorskip("rich", reason="rich is not installed (gru-c[cli])")
 
 import torch
 
-SCRIPT = Path(__file__).parents[2] / "examples" / "char_lm.py"
+SCRIPT = EXAMPLES / "char_lm.py"
 
 
 @pytest.fixture(scope="module")
 def example() -> Iterator[ModuleType]:
-    spec = importlib.util.spec_from_file_location("char_lm", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["char_lm"] = module  # dataclasses look themselves up there
-    threads = torch.get_num_threads()
-    try:
-        spec.loader.exec_module(module)
+    with imported("char_lm") as module:
         yield module
-    finally:
-        del sys.modules["char_lm"]
-        torch.set_num_threads(threads)
 
 
 @pytest.fixture

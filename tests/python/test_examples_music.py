@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
 import os
 import subprocess
@@ -14,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from example_tools import EXAMPLES, imported
 
 pytest.importorskip("torch", reason="torch is not installed (gru-c[torch])")
 pytest.importorskip("rich", reason="rich is not installed (gru-c[demo])")
@@ -21,23 +21,13 @@ pytest.importorskip("matplotlib", reason="matplotlib is not installed (gru-c[dem
 
 import torch
 
-SCRIPT = Path(__file__).parents[2] / "examples" / "polyphonic_music.py"
+SCRIPT = EXAMPLES / "polyphonic_music.py"
 
 
 @pytest.fixture(scope="module")
 def example() -> Iterator[ModuleType]:
-    spec = importlib.util.spec_from_file_location("polyphonic_music", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["polyphonic_music"] = module  # dataclasses look themselves up there
-    threads = torch.get_num_threads()
-    try:
-        spec.loader.exec_module(module)
+    with imported("polyphonic_music") as module:
         yield module
-    finally:
-        del sys.modules["polyphonic_music"]
-        torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

