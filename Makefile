@@ -70,7 +70,7 @@ wheel: | $(BIN)/python
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/auditwheel repair --wheel-dir wheelhouse dist/*.whl
 	$(PYTHON) -m venv build/wheel-test/venv
 	build/wheel-test/venv/bin/python -m pip install --quiet "$$(ls $(abspath wheelhouse)/*.whl)[test]"
-	cp -r tests examples README.md pyproject.toml build/wheel-test/
+	cp -r tests examples docs README.md pyproject.toml build/wheel-test/
 	cd build/wheel-test && venv/bin/python -m pytest --ignore tests/python/test_codebase.py
 
 clean:
