@@ -48,7 +48,7 @@ import gru_c.torch
 DATA: Final = Path(__file__).parent / "data" / "jsb" / "jsb_chorales.npz"
 PARTS: Final = ("train", "valid", "test")
 KEYS: Final = 88
-ENGINES: Final = {"gru_c": gru_c.torch.GRU, "torch": torch.nn.GRU}
+ENGINES: Final = {"gru_c.torch.GRU": gru_c.torch.GRU, "torch.nn.GRU": torch.nn.GRU}
 PUBLISHED: Final = {"GRU of Chung et al. 2014": 8.54, "GRU of Bai et al. 2018": 8.43}
 # The frequencies of the keys alone have 11.1 nats a step, --quick comes to 8.7.
 FALL: Final = 0.85
@@ -274,7 +274,7 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The options, with the pieces in them."""
     parser = argparse.ArgumentParser(description="A GRU on the JSB chorales, trained, scored and served.")
     parser.add_argument("--quick", action="store_true", help="a small network, a few epochs")
-    parser.add_argument("--engine", choices=ENGINES, default="gru_c", help="of the training: gru_c or torch")
+    parser.add_argument("--engine", choices=ENGINES, default="gru_c.torch.GRU", help="of the training")
     parser.add_argument("--data", type=Path, default=DATA, metavar="FILE", help="as examples/data/jsb/README.md says")
     parser.add_argument("--out", type=Path, default=Path("build/polyphonic_music"), metavar="FOLDER")
     quick = "--quick" in (sys.argv[1:] if arguments is None else arguments)
@@ -331,8 +331,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         f"{found.seconds:.1f} s of training"
     )
 
-    wrong = served_bits_differ(found.model, player, pieces["test"]) if options.engine == "gru_c" else []
-    if options.engine == "gru_c" and not wrong:
+    wrong = served_bits_differ(found.model, player, pieces["test"]) if options.engine == "gru_c.torch.GRU" else []
+    if options.engine == "gru_c.torch.GRU" and not wrong:
         console.print(
             f"served: {len(pieces['test'])} pieces as a ragged batch and one by stream(), the same bits as torch's"
         )

@@ -10,6 +10,7 @@
 
 #include "cpu/dispatch.h"
 #include "machine/limits.h"
+#include "norm_problems.h"
 #include "problems.h"
 #include "training_problems.h"
 

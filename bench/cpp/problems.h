@@ -67,7 +67,9 @@ struct Problem<ProjectArgs> {
     p.panels = data.floats(width * depth, 1 / std::sqrt(static_cast<double>(depth)));
     p.bias = data.floats(width);
     p.out = data.floats(size.rows * width);
+    p.out_stride = width;
     p.blocks = {0, blocks, false};
+    p.gates = kAllGates;
     args[0] = args[1] = p;
     args[1].blocks.backwards = true;
     work.flops = 2 * size.rows * depth * kGates * size.hidden;

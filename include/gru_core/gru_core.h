@@ -53,14 +53,52 @@ typedef enum gruc_direction { GRUC_FORWARD = 0, GRUC_REVERSE = 1, GRUC_BIDIRECTI
 
 /* Where the reset gate acts (g: the candidate's activation):
  * after:  n = g(W_n x + b_n + r * (U_n h' + c_n))   PyTorch, Keras' default, cuDNN, ONNX linear_before_reset=1
- * before: n = g(W_n x + b_n + U_n (r * h') + c_n)   Cho et al. 2014, ONNX's default, Keras reset_after=False */
-typedef enum gruc_reset { GRUC_RESET_AFTER = 0, GRUC_RESET_BEFORE = 1 } gruc_reset;
+ * before: n = g(W_n x + b_n + U_n (r * h') + c_n)   Cho et al. 2014, ONNX's default, Keras reset_after=False
+ * candidate: n = g(r * v_n) with the norm of the sum v, Dreamer's cell (Hafner et al. 2021, arXiv 2010.02193), with
+ *         GRUC_NORM_LAYER_SUM alone; z is sigma(v_z - 1) */
+typedef enum gruc_reset { GRUC_RESET_AFTER = 0, GRUC_RESET_BEFORE = 1, GRUC_RESET_CANDIDATE = 2 } gruc_reset;
 
 /* What the update gate does:  keep: h = z h' + (1 - z) n  (PyTorch, Keras, ONNX)   take: h = (1 - z) h' + z n */
 typedef enum gruc_update { GRUC_UPDATE_KEEP = 0, GRUC_UPDATE_TAKE = 1 } gruc_update;
 
 /* Which bias vectors exist; a bit mask. Input biases stand outside the reset product, hidden ones inside it. */
 typedef enum gruc_bias { GRUC_BIAS_NONE = 0, GRUC_BIAS_INPUT = 1, GRUC_BIAS_HIDDEN = 2, GRUC_BIAS_BOTH = 3 } gruc_bias;
+
+/* Normalisation. With a = W x and u = U h' (u_n = U_n (r * h') where reset is before) and reset after, all but two are
+ *   r, z = f(gain_ih * A + gain_hh * B + b_ih + b_hh)
+ *   n = g(gain_ih * A + b_ih + r * (gain_hh * B + b_hh))
+ * where A and B are a and u less their mean, over their root mean square deviation, (v - mean) / sqrt(var +
+ * norm_epsilon), var the biased variance. Biases are added after the norm and need no partner there. The norms differ
+ * in what a mean is over:
+ *
+ * - layer_gates: a row's 2H numbers of r and z, and its H of n, for a and u apart (Kiros' in Ba et al. 2016, arXiv
+ *   1607.06450).
+ * - layer_products: a row's 3H numbers, for a and u apart (haste, Marian). Not with reset before.
+ * - layer_sum: a row's 3H numbers of s = a + u + b_ih: v = gain_ih * S + b_hh, reset candidate (Dreamer).
+ * - layer_state: a row's H numbers of the new state: h = gain_state * H + bias_state. a and u as they are
+ *   (pytorch-kaldi).
+ * - batch_input: each unit of a, over all steps of all rows within their lengths. u as it is: B = u, no gain_hh
+ *   (Laurent et al. 2015, arXiv 1510.01378).
+ * - batch_step: each unit of a and of u, over the rows that still run at a step, step by step. Steps count from where a
+ *   row's walk starts, the end in a reverse direction (Cooijmans et al. 2016, arXiv 1603.09025).
+ * - batch_mixed: a as in batch_input, u as in batch_step (the same paper's choice for padded batches).
+ *
+ * Batch norms have two kinds of weights. For training (spec.norm_steps 0) means are of the call's own batch: its
+ * gradients go through them. At a step with fewer than two rows the step before's are taken as constants; a call with
+ * one row at the first step (batch_input: one over all steps) is refused. For inference (norm_steps S, 1 or more) they
+ * are the population statistics that were given, those of steps beyond the last being its own; what they make of W, U
+ * and biases is folded into these when the weights are created wherever that is exact: all of it in batch_input, of the
+ * others all but the steps before the last. */
+typedef enum gruc_norm {
+  GRUC_NORM_NONE = 0,
+  GRUC_NORM_LAYER_GATES = 1,
+  GRUC_NORM_LAYER_PRODUCTS = 2,
+  GRUC_NORM_LAYER_SUM = 3,
+  GRUC_NORM_LAYER_STATE = 4,
+  GRUC_NORM_BATCH_INPUT = 5,
+  GRUC_NORM_BATCH_STEP = 6,
+  GRUC_NORM_BATCH_MIXED = 7
+} gruc_norm;
 
 /* The activations of the ONNX operator, a: alpha, b: beta. Those that take no alpha or beta ignore them. */
 typedef enum gruc_activation_kind {
@@ -96,6 +134,13 @@ typedef struct gruc_spec {
   gruc_activation gate_activation[2]; /* of r and z; [0] the forward or only direction, [1] the other */
   gruc_activation activation[2];      /* of the candidate n */
   float clip;                         /* bounds the input of every activation to [-clip, clip]; infinity: no bound */
+  int32_t norm;                       /* gruc_norm */
+  float norm_epsilon;                 /* inside the root; above 0 */
+  int64_t norm_steps;                 /* of batch norms: S, see gruc_norm; else 0 */
+  float zoneout;                      /* p, 0 to 1 (Krueger et al. 2017, arXiv 1606.01305): training keeps a unit's old
+                                         state with probability p, inference takes p h' + (1 - p) h */
+  int32_t attention; /* 1: the update gate is scaled by 1 - a, a number of each step and row (AUGRU, Zhou
+                        et al. 2019, arXiv 1809.03672, as oneDNN has it); one layer, no batch norm */
 } gruc_spec;
 
 /* The parameters of one layer in one direction, in PyTorch's layout: rows are the gates r, z, n, H rows each.
@@ -105,6 +150,15 @@ typedef struct gruc_layer_params {
   const float* weight_hh; /* [3H, H] */
   const float* bias_ih;   /* [3H], or NULL where the spec has no input bias */
   const float* bias_hh;   /* [3H], or NULL where the spec has no hidden bias */
+  /* Of norms, NULL where the spec has none of the kind: */
+  const float* gain_ih;    /* [3H]; all but layer_state */
+  const float* gain_hh;    /* [3H]; layer_gates, layer_products, batch_step, batch_mixed */
+  const float* gain_state; /* [H]; layer_state */
+  const float* bias_state; /* [H]; layer_state */
+  const float* mean_ih;    /* population statistics, batch norms with norm_steps S > 0 alone: [S, 3H], but [1, 3H] of */
+  const float* var_ih;     /* batch_input and batch_mixed */
+  const float* mean_hh;    /* [S, 3H]; batch_step, batch_mixed */
+  const float* var_hh;     /* [S, 3H]; variances are biased and 0 or more */
 } gruc_layer_params;
 
 typedef struct gruc_weights gruc_weights; /* immutable, packed for one ISA */
@@ -148,7 +202,8 @@ GRUC_API size_t gruc_weights_bytes(const gruc_weights* weights) GRUC_NOEXCEPT;  
 
 /* --- streams: one step or block after another, forward direction only --- */
 
-/* The states of `batch` independent rows, zeroed. The weights must outlive the state. */
+/* The states of `batch` independent rows, zeroed. The weights must outlive the state; they may be neither for training
+ * nor have an attention. */
 GRUC_API gruc_status gruc_state_create(const gruc_weights* weights, int64_t batch, gruc_state** state) GRUC_NOEXCEPT;
 GRUC_API void gruc_state_destroy(gruc_state* state) GRUC_NOEXCEPT; /* only of gruc_state_create; NULL is fine */
 /* The same in memory of the caller: `size` bytes at `memory`, which must be 64-byte aligned and outlive the state.
@@ -157,8 +212,11 @@ GRUC_API gruc_status gruc_state_size(const gruc_weights* weights, int64_t batch,
 GRUC_API gruc_status gruc_state_init(const gruc_weights* weights, int64_t batch, void* memory, size_t size,
                                      gruc_state** state) GRUC_NOEXCEPT;
 GRUC_API gruc_status gruc_state_get(const gruc_state* state, float* h) GRUC_NOEXCEPT; /* h [L, B, H] */
-/* h [L, B, H], or NULL for zeros. */
+/* h [L, B, H], or NULL for zeros. A new sequence begins: the position is 0. */
 GRUC_API gruc_status gruc_state_set(gruc_state* state, const float* h) GRUC_NOEXCEPT;
+/* Steps since the sequence began. Only a batch norm with statistics of several steps depends on it. */
+GRUC_API int64_t gruc_state_position(const gruc_state* state) GRUC_NOEXCEPT;
+GRUC_API gruc_status gruc_state_set_position(gruc_state* state, int64_t position) GRUC_NOEXCEPT; /* 0 or more */
 /* Steps and blocks may then use at most so many threads, clamped to gruc_max_threads(); a new state has 1. Worth it
  * from some 10^6 multiplications a step (H = 512 for one row). The contract of gruc_step, no locks and no system calls,
  * holds for 1 alone: the threads are OpenMP's. */
@@ -191,6 +249,12 @@ typedef struct gruc_sequence {
   float* h_n;      /* [L*D, B, H], the state at each row's true end (h0 where its length is 0); NULL: not wanted */
   void* workspace; /* gruc_forward_workspace bytes, 64-byte aligned; NULL: allocated for the call */
   size_t workspace_size;
+  int64_t first_step;     /* steps of these rows in calls before, whose h_n is this one's h0; 0 by default. Only the
+                             inference of a batch norm with statistics of several steps depends on it */
+  const float* attention; /* a of step t and row b at [t * attention_step_stride + b * attention_batch_stride]; where
+                             the spec has an attention, else NULL. Not read beyond a row's length */
+  int64_t attention_step_stride;  /* B by default */
+  int64_t attention_batch_stride; /* 1 by default */
 } gruc_sequence;
 
 /* Defaults for T steps of B rows in the layout [T, B, ...]; all pointers NULL. */
@@ -212,12 +276,28 @@ typedef struct gruc_training {
                         1 / (1 - dropout), at random */
   uint64_t seed;     /* the masks depend on it, on the layer and on an output's number (t * B + b) * D*H + j in the
                         batch alone: Philox4x32-10 (Salmon et al. 2011) */
+  /* Further masks from the same seed, 0 to 1 each, the kept numbers scaled by 1 / (1 - p). Word e % 4 of the counter
+   * (e / 4 low, e / 4 high, stream, 0) decides on element e: it is dropped where the word is below p * 2^32. `stream`
+   * is the layer for dropout, and for these (kind << 28) | (layer * D + direction):
+   *
+   * - kind 1, zoneout (the spec's p; nothing is scaled): e = (t * B + b) * H + j.
+   * - kind 2, drop_connect: of the weights U, once for the call (Wan et al. 2013; Merity et al. 2018, arXiv
+   *   1708.02182): e = ((j / 16 * H + k) * 3 + gate) * 16 + j % 16 for the weight of unit j, gate r, z, n = 0, 1, 2
+   *   and input k.
+   * - kind 3, input_dropout: of a layer's inputs, one mask for all steps (Gal and Ghahramani 2016, arXiv 1512.05287):
+   *   e = b * I + i, of the layer's I.
+   * - kind 4, state_dropout: of h' where it enters a product, but not the blend, one mask for all steps:
+   *   e = b * H + j. */
+  float drop_connect;
+  float input_dropout;
+  float state_dropout;
 } gruc_training;
 
 /* No recomputation, no dropout, seed 0. */
 GRUC_API void gruc_training_init(gruc_training* training) GRUC_NOEXCEPT;
-/* Bytes of the tape of a call; H counts rounded up to 16. Depends on the weights' spec, `training` and the sequence's
- * steps, batch and lengths. */
+/* Bytes of the tape of a call; H counts rounded up to 16. A network with a norm, zoneout or attention, or a call with
+ * input_dropout or state_dropout, takes some 7 H floats instead of 4, and knows no recomputation. Depends on the
+ * weights' spec, `training` and the sequence's steps, batch and lengths. */
 GRUC_API gruc_status gruc_tape_size(const gruc_weights* weights, const gruc_sequence* sequence,
                                     const gruc_training* training, size_t* size) GRUC_NOEXCEPT;
 /* gruc_forward, the same bits where there is no dropout, and a tape for gruc_backward: `tape_size` bytes at `tape`,
@@ -225,12 +305,25 @@ GRUC_API gruc_status gruc_tape_size(const gruc_weights* weights, const gruc_sequ
 GRUC_API gruc_status gruc_forward_train(const gruc_weights* weights, const gruc_sequence* sequence,
                                         const gruc_training* training, void* tape, size_t tape_size) GRUC_NOEXCEPT;
 
+/* The statistics that a call with a batch norm took from its batch, of layer * D + direction = `index`: biased
+ * variances, laid out as in gruc_layer_params with S = T. For running averages: (1 - m) * old + m * new, m = 0.1 by
+ * custom. A step with fewer than two rows has those of the step before, which should not be counted twice. Any pointer
+ * may be NULL. */
+GRUC_API gruc_status gruc_batch_statistics(const gruc_weights* weights, const gruc_sequence* sequence,
+                                           const gruc_training* training, const void* tape, size_t tape_size,
+                                           int64_t index, float* mean_ih, float* var_ih, float* mean_hh,
+                                           float* var_hh) GRUC_NOEXCEPT;
+
 /* Where the gradients of one layer in one direction go: shapes as in gruc_layer_params. NULL: not wanted. */
 typedef struct gruc_layer_gradients {
   float* weight_ih;
   float* weight_hh;
   float* bias_ih;
   float* bias_hh;
+  float* gain_ih;
+  float* gain_hh;
+  float* gain_state;
+  float* bias_state;
 } gruc_layer_gradients;
 
 /* What comes into a backward pass, and what it adds its gradients to. Fill it with gruc_gradients_init, then set
@@ -250,6 +343,9 @@ typedef struct gruc_gradients {
   const gruc_layer_gradients* params; /* [L*D], layer by layer, forward before reverse; NULL: none wanted */
   void* workspace;                    /* gruc_backward_workspace bytes, 64-byte aligned; NULL: allocated for the call */
   size_t workspace_size;
+  float* dattention;               /* of the sequence's attention, untouched beyond a row's length; NULL: not wanted */
+  int64_t dattention_step_stride;  /* B by default */
+  int64_t dattention_batch_stride; /* 1 by default */
 } gruc_gradients;
 
 /* Defaults for T steps of B rows in the layout [T, B, ...]; all pointers NULL. */

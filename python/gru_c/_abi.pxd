@@ -24,6 +24,10 @@ cdef extern from "gru_core/gru_core.h" nogil:
         int64_t y_step_stride
         int64_t y_batch_stride
         float* h_n
+        int64_t first_step
+        const float* attention
+        int64_t attention_step_stride
+        int64_t attention_batch_stride
     ctypedef int gruc_status
     int GRUC_OK
     int GRUC_OUT_OF_MEMORY
@@ -33,6 +37,8 @@ cdef extern from "gru_core/gru_core.h" nogil:
     void gruc_state_destroy(gruc_state*)
     gruc_status gruc_state_get(const gruc_state*, float*)
     gruc_status gruc_state_set(gruc_state*, const float*)
+    int64_t gruc_state_position(const gruc_state*)
+    gruc_status gruc_state_set_position(gruc_state*, int64_t)
     gruc_status gruc_state_set_threads(gruc_state*, int32_t)
     gruc_status gruc_step(gruc_state*, const float*, float*)
     gruc_status gruc_process(gruc_state*, int64_t, const float*, float*)

@@ -5,8 +5,7 @@ import numpy.typing as npt
 
 _Floats = npt.NDArray[np.float32]
 _Activation = tuple[int, float, float]
-_Params = tuple[_Floats, _Floats, _Floats | None, _Floats | None]
-_Gradients = tuple[_Floats | None, _Floats | None, _Floats | None, _Floats | None]
+_Arrays = tuple[_Floats | None, ...]
 
 __version__: str
 
@@ -28,7 +27,12 @@ class Weights:
         bias: int,
         activations: list[tuple[_Activation, _Activation]],
         clip: float | None,
-        params: list[_Params],
+        norm: int,
+        norm_epsilon: float,
+        norm_steps: int,
+        zoneout: float,
+        attention: bool,
+        params: list[_Arrays],
     ) -> None: ...
     @property
     def isa(self) -> str: ...
@@ -45,10 +49,11 @@ class Tape:
         x: _Floats,
         h0: _Floats | None,
         lengths: npt.NDArray[np.int64] | None,
+        attention: _Floats | None,
         steps: int,
         batch: int,
         batch_first: bool,
-        dropout: float,
+        rates: list[float],
         seed: int,
         recompute: bool,
         y: _Floats,
@@ -57,6 +62,9 @@ class Tape:
     ) -> None: ...
     @property
     def nbytes(self) -> int: ...
+    @property
+    def steps(self) -> int: ...
+    def statistics(self, *, index: int, arrays: _Arrays) -> None: ...
     def backward(
         self,
         *,
@@ -64,6 +72,7 @@ class Tape:
         dh_n: _Floats | None,
         dx: _Floats | None,
         dh0: _Floats | None,
-        params: list[_Gradients],
+        dattention: _Floats | None,
+        params: list[_Arrays],
         threads: int,
     ) -> None: ...

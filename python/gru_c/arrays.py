@@ -59,6 +59,30 @@ def broadcast_h0(name: str, own: Floats, batch: int) -> Floats:
     return np.ascontiguousarray(np.broadcast_to(rows, (rows.shape[0], batch, rows.shape[2])))
 
 
+def as_attention(value: npt.ArrayLike | None, wanted: bool, shape: tuple[int, ...]) -> Floats | None:
+    """The attention of a call whose x has `shape` but for its features."""
+    if not wanted:
+        if value is not None:
+            raise ValueError("attention: this network has none; its spec has attention=False")
+        return None
+    if value is None:
+        raise ValueError(f"attention: this network needs one for each step and row, expected shape {shape}, got None")
+    array = as_float32("attention", value)
+    check_shape("attention", array, shape)
+    return array
+
+
+def as_steps(name: str, value: int) -> int:
+    """A number of steps gone by. Its top keeps what is added to it far from overflow."""
+    try:
+        steps = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name}: expected an int, got {value!r}") from None
+    if not 0 <= steps < 1 << 62:
+        raise ValueError(f"{name}: expected 0 or more, got {steps}")
+    return steps
+
+
 def as_threads(value: int | None) -> int:
     """None: one thread, since small recurrent networks lose with more."""
     if value is None:

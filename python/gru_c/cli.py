@@ -89,19 +89,36 @@ def equations(spec: GRUSpec, direction: int = 0) -> list[str]:
     def act(name: str, inside: str) -> str:
         return f"{name}({inside})" if spec.clip is None else f"{name}(clip({inside}))"
 
+    seen_norm = spec.norm is not None and spec.norm != "layer_state"
+    recalled_norm = seen_norm and spec.norm != "batch_input"
+
     def seen(row: str) -> str:
-        return f"W_{row} x + b_{row}" if spec.has_bias_ih else f"W_{row} x"
+        product = f"N(W_{row} x)" if seen_norm else f"W_{row} x"
+        return f"{product} + b_{row}" if spec.has_bias_ih else product
 
     def recalled(row: str, state: str) -> str:
-        return f"U_{row} {state} + c_{row}" if spec.has_bias_hh else f"U_{row} {state}"
+        product = f"N(U_{row} {state})" if recalled_norm else f"U_{row} {state}"
+        return f"{product} + c_{row}" if spec.has_bias_hh else product
 
     inner = recalled("n", f"(r * {old})") if spec.reset == "before" else f"r * ({recalled('n', old)})"
-    return [
-        "r = " + act(gate, seen("r") + " + " + recalled("r", old)),
-        "z = " + act(gate, seen("z") + " + " + recalled("z", old)),
-        "n = " + act(candidate, seen("n") + " + " + inner),
-        "h = z * h' + (1 - z) * n" if spec.update == "keep" else "h = (1 - z) * h' + z * n",
+    insides = {row: seen(row) + " + " + (inner if row == "n" else recalled(row, old)) for row in "rzn"}
+    if spec.norm == "layer_sum":  # one norm of the sum, its bias c outside
+        c = " + c_" if spec.has_bias_hh else ""
+        sums = {row: f"N(W_{row} x + U_{row} h'{f' + b_{row}' if spec.has_bias_ih else ''})" for row in "rzn"}
+        insides = {row: f"{sums[row]}{c and c + row}" for row in "rzn"}
+        insides |= {"z": insides["z"] + " - 1", "n": f"r * ({insides['n']})"}
+    blend = "z * h' + (1 - z) * n" if spec.update == "keep" else "(1 - z) * h' + z * n"
+    lines = [
+        "r = " + act(gate, insides["r"]),
+        "z = " + ("(1 - a) * " if spec.attention else "") + act(gate, insides["z"]),
+        "n = " + act(candidate, insides["n"]),
+        "h = " + (f"N({blend})" if spec.norm == "layer_state" else blend),
     ]
+    if spec.zoneout:
+        lines.append(f"h = h' + (1 - {spec.zoneout:g}) * (h - h')")
+    if spec.norm is not None:
+        lines.append(f"N: {spec.norm}, epsilon {spec.norm_epsilon:g}")
+    return lines
 
 
 def _activation_text(activation: NormalActivation) -> str:
@@ -327,6 +344,7 @@ def _counts(_context: click.Context, _option: click.Parameter, value: str | None
 @click.option("--json", "json_path", type=WRITTEN, help="Where everything that was found goes.")
 @click.option("--plot", type=WRITTEN, help="Where a picture of it goes.")
 @click.option("--training", is_flag=True, help="Forward and backward instead, beside PyTorch; no --plot, no --steps.")
+@click.option("--norms", is_flag=True, help="The same for norms, zoneout and attention, beside the plain GRU too.")
 def bench(
     only: tuple[str, ...],
     quick: bool,
@@ -337,18 +355,20 @@ def bench(
     json_path: Path | None,
     plot: Path | None,
     training: bool,
+    norms: bool,
 ) -> None:
     """Measures gru_c beside PyTorch, ONNX Runtime, OpenVINO and the machine's own limits.
 
     All in this process, with the same weights, taking turns in short bursts; answers are compared before.
     """
-    if training and (plot is not None or steps is not None):
-        raise click.UsageError("--training draws no --plot and has no --steps")
+    if training and norms:
+        raise click.UsageError("--training and --norms are two benchmarks; choose one")
+    if (training or norms) and (plot is not None or steps is not None):
+        raise click.UsageError(f"--{'training' if training else 'norms'} draws no --plot and has no --steps")
     with _needing("the benchmark", "bench", "torch", "matplotlib"):
         from gru_c.bench import Options, default_threads
         from gru_c.bench import run as run_bench
 
         with _mistakes(OSError, ValueError):
-            run_bench(
-                Options(only, quick, seconds, threads or default_threads(), isa, steps, json_path, plot, training)
-            )
+            counts = threads or default_threads()
+            run_bench(Options(only, quick, seconds, counts, isa, steps, json_path, plot, training, norms))

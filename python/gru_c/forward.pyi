@@ -16,11 +16,15 @@ class Forward:
         own_h0: _Floats | None,
         own_lengths: npt.NDArray[np.int64] | None,
     ) -> None: ...
-    def __call__(
+    @property
+    def weights(self) -> Weights: ...
+    def run(
         self,
         x: npt.ArrayLike,
         h0: npt.ArrayLike | None,
         lengths: npt.ArrayLike | None,
         out: _Floats | None,
         threads: int | None,
+        attention: npt.ArrayLike | None,
+        first_step: int,
     ) -> tuple[_Floats, _Floats]: ...

@@ -13,9 +13,11 @@ cimport numpy as cnp
 from gru_c._abi cimport (GRUC_OK, NOGIL_WORK, gruc_forward, gruc_sequence, gruc_sequence_init, gruc_status, gruc_weights,
                          is_plain, raise_status)
 
-from gru_c.arrays import as_float32, as_lengths, as_threads, broadcast_h0, checked_out
+from gru_c.arrays import as_attention, as_float32, as_lengths, as_steps, as_threads, broadcast_h0, checked_out
 
 cnp.import_array()
+
+cdef object ZERO = 0
 
 
 cdef bint overlap(cnp.ndarray a, cnp.ndarray b) noexcept:
@@ -26,17 +28,19 @@ cdef bint overlap(cnp.ndarray a, cnp.ndarray b) noexcept:
 
 
 cdef class Forward:
-    """What `GRU.__call__` calls; its docstring says what the arguments are.
+    """What `GRU.__call__` runs; its docstring says what the arguments are. A method, since a call of the object itself
+    would pack the arguments into a tuple first.
 
     `own_h0` [L*D, 1 or B, H] and `own_lengths` [B] are the network's own values where a call has none; None: zeros,
     whole sequences.
     """
 
     cdef const gruc_weights* _packed
-    cdef object _weights  # owns what _packed points to
+    cdef readonly object weights  # owns what _packed points to
     cdef object _own_h0
     cdef object _own_lengths
     cdef bint _batch_first
+    cdef bint _attention
     cdef int64_t _input_size
     cdef int64_t _hidden_size
     cdef int64_t _rows  # of h0 and h_n: layers * directions
@@ -45,17 +49,18 @@ cdef class Forward:
 
     def __init__(self, weights, spec, own_h0, own_lengths):
         self._packed = <const gruc_weights*>PyCapsule_GetPointer(weights.handle, "gruc_weights")
-        self._weights = weights
+        self.weights = weights
         self._own_h0 = own_h0
         self._own_lengths = own_lengths
         self._batch_first = spec.batch_first
+        self._attention = spec.attention
         self._input_size = spec.input_size
         self._hidden_size = spec.hidden_size
         self._rows = spec.num_layers * spec.num_directions
         self._width = spec.num_directions * spec.hidden_size
         self._work = spec.num_parameters
 
-    def __call__(self, x, h0, lengths, out, threads):
+    def run(self, x, h0, lengths, out, threads, attention, first_step):
         if not is_plain(x):
             x = as_float32("x", x)
         cdef cnp.ndarray xa = <cnp.ndarray>x
@@ -97,15 +102,20 @@ cdef class Forward:
         elif self._own_lengths is not None:
             counts = <cnp.ndarray>as_lengths(self._own_lengths, batch, steps)
 
+        cdef cnp.ndarray scale = None
+        if attention is not None or self._attention:
+            scale = <cnp.ndarray>as_attention(attention, self._attention, x.shape[:-1])
+
         if out is None:
             out = cnp.PyArray_EMPTY(rank, y_shape, cnp.NPY_FLOAT32, 0)
         elif not (is_plain(out) and cnp.PyArray_ISWRITEABLE(<cnp.ndarray>out)
                   and cnp.PyArray_NDIM(<cnp.ndarray>out) == rank
                   and cnp.PyArray_CompareLists(cnp.PyArray_DIMS(<cnp.ndarray>out), y_shape, rank)
                   and not overlap(<cnp.ndarray>out, xa)
-                  and not (h0_array is not None and overlap(<cnp.ndarray>out, h0_array))):
+                  and not (h0_array is not None and overlap(<cnp.ndarray>out, h0_array))
+                  and not (scale is not None and overlap(<cnp.ndarray>out, scale))):
             # Raises what is wrong, unless it is an empty array within another one.
-            checked_out(out, tuple(y_shape[i] for i in range(rank)), {"x": x, "h0": h0_array})
+            checked_out(out, tuple(y_shape[i] for i in range(rank)), {"x": x, "h0": h0_array, "attention": scale})
             if cnp.PyArray_SIZE(<cnp.ndarray>out) != 0:
                 raise ValueError("out: expected a plain array")
         cdef cnp.ndarray y = <cnp.ndarray>out
@@ -120,8 +130,13 @@ cdef class Forward:
             s.x_batch_stride = steps * self._input_size
             s.y_step_stride = self._width
             s.y_batch_stride = steps * self._width
+            s.attention_step_stride = 1
+            s.attention_batch_stride = steps
         s.threads = 1 if threads is None else as_threads(threads)
         s.x = <const float*>cnp.PyArray_DATA(xa)
+        s.attention = NULL if scale is None else <const float*>cnp.PyArray_DATA(scale)
+        if first_step is not ZERO:
+            s.first_step = as_steps("first_step", first_step)
         s.h0 = NULL if h0_array is None else <const float*>cnp.PyArray_DATA(h0_array)
         s.lengths = NULL if counts is None else <const int64_t*>cnp.PyArray_DATA(counts)
         s.y = <float*>cnp.PyArray_DATA(y)

@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from gru_c import _core, training
+from gru_c import training
 from gru_c.arrays import Floats, as_float32, as_lengths, broadcast_h0
-from gru_c.forward import Forward
-from gru_c.packing import Packed, check_params, pack
+from gru_c.packing import Packed, check_params
 from gru_c.spec import GRUSpec
 from gru_c.stream import Stream
 from gru_c.training import Tape
@@ -29,14 +28,15 @@ class GRU:
     """A gated recurrent unit network, packed for this machine and ready to run.
 
     Shapes: T steps, B rows, I `input_size`, H `hidden_size`, L `num_layers`, D directions. The result is the same bits
-    for every ISA, thread count, batch split and chunking in time; NaN payloads aside. Inputs, states and parameters of
-    magnitude 2^-100 or less count as zero, so that silence stays fast. Share the object among threads: only `update`
-    changes it, by putting newly packed weights in the place of the old, which running calls, streams and tapes keep.
+    for every ISA, thread count, batch split and chunking in time; NaN payloads aside, and the training of a batch norm,
+    which depends on the batch. Inputs, states and parameters of magnitude 2^-100 or less count as zero, so that silence
+    stays fast. Share the object among threads: only `update` changes it, by putting newly packed weights in the place
+    of the old, which running calls, streams and tapes keep.
 
     Args:
         spec: what the network is.
         params: name -> array for every name of `spec.parameter_shapes()`, in PyTorch's names and layout (rows are the
-            gates r, z, n). Copied as float32.
+            gates r, z, n), and of `spec.statistics_shapes()`, a batch norm's population statistics. Copied as float32.
         h0: the initial state where a call gives none, [L*D, H] or [L*D, 1, H] for any batch, or [L*D, B, H] for a batch
             of B alone; None: zeros.
         lengths: the lengths [B] where a call gives none (some ONNX models hold them); None: whole sequences.
@@ -65,23 +65,24 @@ class GRU:
         if lengths is not None:
             array = np.asarray(lengths)
             self._lengths = as_lengths(array, array.size, np.iinfo(np.int64).max).copy()
-        self._packed = self._with_params(checked)
-
-    def _with_params(self, params: dict[str, Floats]) -> Packed:
-        weights = pack(self._spec, params)
-        return Packed(params, weights, Forward(weights, self._spec, self._h0, self._lengths))
+        # With statistics it is probably here to run, without it can only train.
+        only_trains = spec.has_batch_norm and spec.norm_steps == 0
+        self._packed = Packed(spec, checked, self._h0, self._lengths, for_training=only_trains)
 
     def update(self, params: Mapping[str, npt.ArrayLike]) -> None:
         """Takes new parameters, at the cost of a copy and the packing. All calls that start afterwards use them; calls
-        already running, streams and tapes go on with those that they started with.
+        already running, streams and tapes go on with those that they started with. A batch norm is packed for training;
+        the first call that infers packs it for that too.
 
         Args:
-            params: as for the constructor: name -> array for every name of `spec.parameter_shapes()`.
+            params: as for the constructor, but a batch norm's statistics may be left out, all of them, and then stay.
 
         Raises:
             TypeError, ValueError, MemoryError: as for the constructor. The network is then unchanged.
         """
-        self._packed = self._with_params(check_params(self._spec, params))
+        checked = check_params(self._spec, params, self._packed.params)
+        trains = self._spec.has_batch_norm
+        self._packed = Packed(self._spec, checked, self._h0, self._lengths, for_training=trains)
 
     def _check_default_h0(self, h0: Floats) -> Floats:
         rows = self._spec.num_layers * self._spec.num_directions
@@ -142,7 +143,8 @@ class GRU:
 
     @property
     def params(self) -> Mapping[str, Floats]:
-        """The parameters, read-only, under PyTorch's names. An update leaves a mapping taken before as it was."""
+        """The parameters, read-only, under PyTorch's names, and after them a batch norm's population statistics. An
+        update leaves a mapping taken before as it was."""
         return MappingProxyType(self._packed.params)
 
     @property
@@ -162,11 +164,7 @@ class GRU:
     @property
     def isa(self) -> str:
         """The instruction set that the weights are packed for."""
-        return self._packed.weights.isa
-
-    @property
-    def _weights(self) -> _core.Weights:
-        return self._packed.weights
+        return self._packed.isa
 
     def __call__(
         self,
@@ -175,6 +173,8 @@ class GRU:
         lengths: npt.ArrayLike | None = None,
         out: Floats | None = None,
         threads: int | None = None,
+        attention: npt.ArrayLike | None = None,
+        first_step: int = 0,
     ) -> tuple[Floats, Floats]:
         """Runs whole sequences. The GIL is released.
 
@@ -186,15 +186,20 @@ class GRU:
                 length is never read. Rows that have ended cost nothing.
             out: a writeable C-contiguous float32 array for y.
             threads: at most this many, clamped to what the process may use; small work takes fewer. None: 1.
+            attention: where `spec.attention`, and there alone: a of each step and row, like x without its features.
+            first_step: steps of these rows in calls before, whose h_n is this one's h0. Only a batch norm with
+                statistics of several steps depends on it.
 
         Returns:
             y: the last layer's states, like x with D*H columns, forward direction first; zeros beyond a row's length.
             h_n: [L*D, B, H] ([L*D, H] without a batch), the state at each row's true end; h0 where its length is 0.
 
         Raises:
-            TypeError, ValueError: a wrong argument; the message names it.
+            TypeError, ValueError: a wrong argument; the message names it. Also a batch norm without population
+                statistics (`spec.norm_steps` 0).
         """
-        return self._packed.forward(x, h0, lengths, out, threads)
+        packed = self._packed
+        return (packed.forward or packed.inference()).run(x, h0, lengths, out, threads, attention, first_step)
 
     def forward_train(
         self,
@@ -203,6 +208,10 @@ class GRU:
         lengths: npt.ArrayLike | None = None,
         *,
         dropout: float = 0.0,
+        drop_connect: float = 0.0,
+        input_dropout: float = 0.0,
+        state_dropout: float = 0.0,
+        attention: npt.ArrayLike | None = None,
         seed: int = 0,
         recompute: bool = False,
         out: Floats | None = None,
@@ -211,6 +220,8 @@ class GRU:
         """Runs whole sequences for training: `__call__` with a tape for `backward`. The GIL is released.
 
         For truncated backpropagation through time, give the next call this one's h_n as its h0: no gradient crosses.
+        A batch norm takes its means and variances from this batch; `tape.statistics()` has them, for running averages.
+        At a step with fewer than two rows those of the step before stand in, as constants.
 
         Args:
             x: as for `__call__`. Read in place, it must not be changed until the last `backward`; h0 likewise.
@@ -218,14 +229,20 @@ class GRU:
             lengths: as for `__call__`.
             dropout: 0 to 1: so many of the outputs of every layer but the last are zeroed at random, and the others
                 scaled by 1 / (1 - dropout), as `torch.nn.GRU` does in training (Zaremba et al. 2014, arXiv 1409.2329).
-            seed: 0 to 2**64 - 1. The masks depend on it and on each output's place in the batch alone, by
+            drop_connect: the same of the weights U, once for the call (Wan et al. 2013; Merity et al. 2018, arXiv
+                1708.02182).
+            input_dropout: of each layer's inputs, one mask for all steps (Gal and Ghahramani 2016, arXiv 1512.05287).
+            state_dropout: of h' where it enters a product, but not the blend, one mask for all steps (the same).
+            attention: as for `__call__`; not to be changed until the last `backward`.
+            seed: 0 to 2**64 - 1. All masks depend on it and on each number's place in the batch alone, by
                 Philox4x32-10 (Salmon et al. 2011): the same for every thread count and ISA. Give each call its own.
             recompute: the tape keeps H floats a step instead of 4 H; `backward` computes the rest, to the same bits.
+                Not with a norm, zoneout, attention, input_dropout or state_dropout, which take some 7 H.
             out: as for `__call__`.
             threads: as for `__call__`.
 
         Returns:
-            y, h_n: as of `__call__`, the same bits where `dropout` is 0.
+            y, h_n: as of `__call__`, the same bits where nothing is dropped, the batch normalised or zoned out.
             tape: for `backward`, as often as you like.
 
         Raises:
@@ -233,7 +250,21 @@ class GRU:
             MemoryError: the tape does not fit.
         """
         return training.forward_train(
-            self, x, h0, lengths, dropout=dropout, seed=seed, recompute=recompute, out=out, threads=threads
+            self,
+            x,
+            h0,
+            lengths,
+            rates={
+                "dropout": dropout,
+                "drop_connect": drop_connect,
+                "input_dropout": input_dropout,
+                "state_dropout": state_dropout,
+            },
+            attention=attention,
+            seed=seed,
+            recompute=recompute,
+            out=out,
+            threads=threads,
         )
 
     def backward(
@@ -259,15 +290,16 @@ class GRU:
             tape: of this network's `forward_train`; updates since then do not matter.
             dy: the loss's gradient by y, of y's shape; never read beyond a row's length. None: zeros.
             dh_n: the gradient by h_n, of h_n's shape. None: zeros.
-            wrt: which gradients: "x", "h0" and names of `params`. None: all of them. Others are not computed.
+            wrt: which gradients: "x", "h0", "attention" where the network has one, and names of
+                `spec.parameter_shapes()`. None: all of them. Others are not computed.
             into: name -> writeable C-contiguous float32 array, for any of `wrt`, to which the gradient is added. They
-                may not overlap each other, x, h0, dy or dh_n.
+                may not overlap each other, x, h0, attention, dy or dh_n.
             threads: as for `__call__`.
 
         Returns:
-            Name -> gradient, in the order "x", "h0", `params`: the array of `into`, or a new one. Of x: like x, zeros
-            beyond a row's length in a new array. Of h0: [L*D, B, H] ([L*D, H] without a batch), also where the call had
-            none or the network's own. Of a parameter: like the parameter.
+            Name -> gradient, in the order of `wrt` above: the array of `into`, or a new one. Of x and attention: like
+            these, zeros beyond a row's length in a new array. Of h0: [L*D, B, H] ([L*D, H] without a batch), also where
+            the call had none or the network's own. Of a parameter: like the parameter.
 
         Raises:
             TypeError, ValueError: a wrong argument; the message names it, and no gradient was added.
@@ -289,7 +321,8 @@ class GRU:
 
         Raises:
             TypeError, ValueError: `batch` or `threads` is no count, or `batch` not that of the network's own h0; or the
-                network has a reverse direction, which would have to start at the end.
+                network has a reverse direction, which would have to start at the end, an attention, or a batch norm
+                without population statistics.
             MemoryError: so many states do not fit.
         """
         return Stream(self, batch, threads)
@@ -313,6 +346,11 @@ class GRU:
             ("clip", None),
             ("bias", True),
             ("batch_first", False),
+            ("norm", None),
+            ("norm_epsilon", 1e-5),
+            ("norm_steps", 0),
+            ("zoneout", 0.0),
+            ("attention", False),
         ):
             value = getattr(spec, field)
             if value != default:

@@ -12,9 +12,10 @@ cimport numpy as cnp
 import numpy as np
 
 from gru_c._abi cimport (GRUC_OK, NOGIL_WORK, gruc_process, gruc_state, gruc_state_create, gruc_state_destroy,
-                         gruc_state_get, gruc_state_set, gruc_state_set_threads, gruc_status, gruc_step, gruc_weights, is_plain, raise_status)
+                         gruc_state_get, gruc_state_position, gruc_state_set, gruc_state_set_position,
+                         gruc_state_set_threads, gruc_status, gruc_step, gruc_weights, is_plain, raise_status)
 
-from gru_c.arrays import as_float32, as_threads, checked_out
+from gru_c.arrays import as_float32, as_steps, as_threads, checked_out
 
 cnp.import_array()
 
@@ -66,6 +67,8 @@ cdef class Stream:
         spec = gru.spec
         if spec.bidirectional or spec.reverse:
             raise ValueError("stream: a reverse direction starts at the end of a sequence; call the GRU on whole ones")
+        if spec.attention:
+            raise ValueError("stream: a step has no place for an attention; call the GRU on sequences, with the state as h0")
         if isinstance(batch, bool) or not isinstance(batch, (int, np.integer)):
             raise TypeError(f"batch: expected an int, got {batch!r}")
         if not 0 <= batch < 1 << 62:
@@ -73,7 +76,7 @@ cdef class Stream:
         # Everything that can raise comes before the state is there: a stream is complete or refuses every call.
         count = as_threads(threads)
         initial = gru._own_h0("batch", batch)
-        weights = gru._weights
+        weights = gru._packed.inference().weights
         cdef const gruc_weights* packed = <const gruc_weights*>PyCapsule_GetPointer(weights.handle, "gruc_weights")
         cdef gruc_state* state = NULL
         self._batch_first = spec.batch_first
@@ -183,7 +186,8 @@ cdef class Stream:
 
     @property
     def state(self):
-        """The hidden states [L, B, H], a copy; assign to set them. Magnitudes of 2^-100 or less become 0."""
+        """The hidden states [L, B, H], a copy; assign to set them. Magnitudes of 2^-100 or less become 0, and so does
+        `position`."""
         cdef cnp.ndarray h = np.empty((self.num_layers, self.batch, self.hidden_size), dtype=np.float32)
         self.enter()
         cdef gruc_status status = gruc_state_get(self._state, <float*>cnp.PyArray_DATA(h))
@@ -211,8 +215,26 @@ cdef class Stream:
             raise_status(status)
         return 0
 
+    @property
+    def position(self):
+        """Steps since the sequence began; assign to go on with one whose `state` was carried over, after that state.
+        Only a batch norm with statistics of several steps depends on it."""
+        self.enter()
+        cdef int64_t position = gruc_state_position(self._state)
+        gruc_leave(&self._busy)
+        return position
+
+    @position.setter
+    def position(self, value):
+        cdef int64_t position = as_steps("position", value)
+        self.enter()
+        cdef gruc_status status = gruc_state_set_position(self._state, position)
+        gruc_leave(&self._busy)
+        if status != GRUC_OK:
+            raise_status(status)
+
     def reset(self):
-        """Back to the initial state: zeros, or the network's own h0 where it has one."""
+        """Back to the initial state, zeros or the network's own h0 where it has one, and to position 0."""
         self.set_state(self._initial)
 
     def __reduce__(self):

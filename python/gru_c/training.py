@@ -13,7 +13,17 @@ import numpy as np
 import numpy.typing as npt
 
 from gru_c import _core
-from gru_c.arrays import Floats, as_float32, as_lengths, as_threads, check_shape, check_writeable, checked_out
+from gru_c.arrays import (
+    Floats,
+    as_attention,
+    as_float32,
+    as_lengths,
+    as_threads,
+    check_shape,
+    check_writeable,
+    checked_out,
+)
+from gru_c.packing import STATISTICS, TRAINABLE
 
 if TYPE_CHECKING:
     from gru_c.gru import GRU
@@ -22,9 +32,9 @@ if TYPE_CHECKING:
 class Tape:
     """What `GRU.backward` needs of one call of `GRU.forward_train`, which makes it.
 
-    It keeps the weights of that call, x, h0 and lengths; x and h0 are not copied where they were float32 C arrays, and
-    must not be changed until the last backward. Backward only reads it: use it as often as you like, from several
-    threads at once too. It cannot be copied or pickled.
+    It keeps the weights of that call, x, h0, lengths and attention; those of x, h0 and attention that were float32 C
+    arrays are not copied, and must not be changed until the last backward. Backward only reads it: use it as often as
+    you like, from several threads at once too. It cannot be copied or pickled.
     """
 
     __slots__ = ("__weakref__", "_core", "_gru", "_inputs", "_shapes")
@@ -40,8 +50,23 @@ class Tape:
     @property
     def nbytes(self) -> int:
         """Memory of the tape itself. With H rounded up to 16, 4 H floats for each step that a row, layer and direction
-        runs; H with `recompute`."""
+        runs; H with `recompute`; some 7 H with a norm, zoneout, attention, input_dropout or state_dropout."""
         return self._core.nbytes
+
+    def statistics(self) -> dict[str, Floats]:
+        """The means and biased variances that a batch norm took from the batch, for running averages: the names and
+        shapes of `GRUSpec.statistics_shapes`, with T rows for norm_steps; empty without a batch norm.
+
+        Steps count from where a row's walk starts. A step with fewer than two rows has the numbers of the step before,
+        which should not be counted twice. An empty batch has zeros.
+        """
+        spec = self._gru.spec
+        shapes = spec.batch_statistics_shapes(self._core.steps)
+        arrays = {name: np.zeros(shape, dtype=np.float32) for name, shape in shapes.items()}
+        if arrays and 0 not in self._shapes["y"]:
+            for index, suffix in enumerate(spec.suffixes()):
+                self._core.statistics(index=index, arrays=tuple(arrays.get(name + suffix) for name in STATISTICS))
+        return arrays
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a Tape cannot be copied or pickled; call forward_train again")
@@ -50,11 +75,13 @@ class Tape:
         return f"<gru_c.Tape x={self._shapes['x']} y={self._shapes['y']} nbytes={self.nbytes:,}>"
 
 
-def _as_dropout(value: float) -> float:
+def _as_rate(name: str, value: float) -> float:
+    if type(value) is float and 0 <= value <= 1:  # the usual case first, since there are four of them
+        return value
     if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
-        raise TypeError(f"dropout: expected a number from 0 to 1, got {value!r}")
+        raise TypeError(f"{name}: expected a number from 0 to 1, got {value!r}")
     if not 0 <= value <= 1:
-        raise ValueError(f"dropout: expected 0 to 1, got {value!r}")
+        raise ValueError(f"{name}: expected 0 to 1, got {value!r}")
     return float(value)
 
 
@@ -74,13 +101,14 @@ def forward_train(
     h0: npt.ArrayLike | None,
     lengths: npt.ArrayLike | None,
     *,
-    dropout: float,
+    rates: Mapping[str, float],
+    attention: npt.ArrayLike | None,
     seed: int,
     recompute: bool,
     out: Floats | None,
     threads: int | None,
 ) -> tuple[Floats, Floats, Tape]:
-    """`gru.forward_train`, whose docstring says what the arguments are."""
+    """`gru.forward_train`, whose docstring says what the arguments are; `rates` are those of its four dropouts."""
     spec = gru.spec
     inputs = as_float32("x", x)
     size = spec.input_size
@@ -110,21 +138,32 @@ def forward_train(
         counts = as_lengths(lengths, batch, steps)
     elif gru._lengths is not None:
         counts = as_lengths(gru._lengths, batch, steps)
+    scale = as_attention(attention, spec.attention, inputs.shape[:-1])
     if not isinstance(recompute, (bool, np.bool_)):
         raise TypeError(f"recompute: expected a bool, got {recompute!r}")
-    rate, key, team = _as_dropout(dropout), _as_seed(seed), as_threads(threads)
+    checked_rates = [_as_rate(name, rate) for name, rate in rates.items()]
+    key, team = _as_seed(seed), as_threads(threads)
+    if recompute and (spec.norm is not None or spec.zoneout or spec.attention or any(checked_rates[2:])):
+        raise ValueError(
+            "recompute: not with a norm, zoneout, attention, input_dropout or state_dropout, whose tapes hold no gates"
+        )
+    if spec.norm in ("batch_step", "batch_mixed") and steps:
+        rows = batch if counts is None else int(np.count_nonzero(counts))
+        if rows == 1:
+            raise ValueError(f"x: norm={spec.norm!r} has to train on two rows or more at the first step, got 1")
 
-    y = checked_out(out, y_shape, {"x": inputs, "h0": initial})
+    y = checked_out(out, y_shape, {"x": inputs, "h0": initial, "attention": scale})
     h_n = np.empty(h_shape, dtype=np.float32)
     core = _core.Tape(
-        weights=gru._weights,
+        weights=gru._packed.training(),
         x=inputs,
         h0=initial,
         lengths=counts,
+        attention=scale,
         steps=steps,
         batch=batch,
         batch_first=spec.batch_first,
-        dropout=rate,
+        rates=checked_rates,
         seed=key,
         recompute=bool(recompute),
         y=y,
@@ -132,7 +171,12 @@ def forward_train(
         threads=team,
     )
     shapes = {"x": inputs.shape, "h0": h_shape, "y": y_shape}
-    return y, h_n, Tape(gru, core, shapes, {"x": inputs} if initial is None else {"x": inputs, "h0": initial})
+    read = {"x": inputs}
+    if initial is not None:
+        read["h0"] = initial
+    if scale is not None:
+        read["attention"] = scale
+    return y, h_n, Tape(gru, core, shapes, read)
 
 
 def backward(
@@ -155,7 +199,10 @@ def backward(
         if value is not None:
             incoming[name] = as_float32(name, value)
             check_shape(name, incoming[name], tape._shapes[like])
-    shapes = {"x": tape._shapes["x"], "h0": tape._shapes["h0"]} | gru.spec.parameter_shapes()
+    shapes = {"x": tape._shapes["x"], "h0": tape._shapes["h0"]}
+    if gru.spec.attention:
+        shapes["attention"] = tape._shapes["x"][:-1]
+    shapes |= gru.spec.parameter_shapes()
     wanted = _as_wrt(wrt, shapes)
     targets = _as_into(into, wanted, shapes)
     if targets:
@@ -167,15 +214,8 @@ def backward(
         dh_n=incoming.get("dh_n"),
         dx=grads.get("x"),
         dh0=grads.get("h0"),
-        params=[
-            (
-                grads.get(f"weight_ih{suffix}"),
-                grads.get(f"weight_hh{suffix}"),
-                grads.get(f"bias_ih{suffix}"),
-                grads.get(f"bias_hh{suffix}"),
-            )
-            for suffix in gru.spec.suffixes()
-        ],
+        dattention=grads.get("attention"),
+        params=[tuple(grads.get(name + suffix) for name in TRAINABLE) for suffix in gru.spec.suffixes()],
         threads=team,
     )
     return grads

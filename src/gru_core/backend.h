@@ -9,7 +9,7 @@ namespace gruc {
 
 // The tape of a layer in one direction: for each step the rows that run at it, by falling length; each row
 // [block][4][16] as kernel_table.h has it, or, where backward shall compute the gates again, the step's new state,
-// [padded H].
+// [padded H]. An unfused layer's is an UnfusedTape.
 struct LayerTape {
   float* rows;             // nullptr: no tape
   const int64_t* offsets;  // [T + 1], rows before each step; nullptr: step * batch
@@ -36,6 +36,29 @@ struct Dropout {
   }
 };
 
+// Random words that drop some of a layer's numbers, numbered as gruc_training says.
+struct Mask {
+  bool on;
+  uint64_t key;
+  uint32_t stream;
+  uint32_t last;  // see DropoutArgs
+  float scale;
+
+  DropoutArgs args(float* values, int64_t count, int64_t first) const {
+    return {values, count, static_cast<uint64_t>(first), key, stream, last, scale};
+  }
+};
+
+// What unfused layers know beside the gates, see cpu/unfused_layer.cpp.
+struct Unfused {
+  bool on;
+  int64_t first_step;      // of the sequence that these steps go on with
+  const float* attention;  // (t, b) at attention[t * attention_step_stride + b * attention_batch_stride], or nullptr
+  int64_t attention_step_stride;
+  int64_t attention_batch_stride;
+  Mask zoneout, input, state;  // of training
+};
+
 struct LayerJob {
   const gruc_weights* weights;
   const LayerWeights* layer;
@@ -55,6 +78,7 @@ struct LayerJob {
   float* h_n;  // [B, H]; nullptr: not wanted
   LayerTape tape;
   Dropout dropout;  // of y
+  Unfused unfused;
 };
 
 // The gradients of a LayerJob, which says what x, lengths, h0 and the tape are; its outputs are not used.
@@ -69,25 +93,39 @@ struct BackwardJob {
   int64_t dx_batch_stride;
   float* dh0;  // [B, H]
   gruc_layer_gradients params;
+  Mask drop_connect;  // of the weights that `forward.layer` has; their gradients are to be dropped too
+  float* dattention;  // as the sequence's attention; nullptr: not wanted
+  int64_t dattention_step_stride;
+  int64_t dattention_batch_stride;
+};
+
+// How a layer is computed, as far as memory and threads depend on it.
+struct LayerKind {
+  bool unfused;   // gates after both products: norms, zoneout, attention, masks of inputs and states
+  bool of_batch;  // statistics over rows: only unit blocks can be shared
 };
 
 // Whether two directions at the same time are done sooner than one after the other.
 bool two_teams_pay(const gruc_weights& weights, int64_t steps, int64_t batch);
 // How many threads, of at most `threads`, do a layer in one direction soonest.
-int useful_team(const gruc_weights& weights, int64_t steps, int64_t batch, int threads);
+int useful_team(const gruc_weights& weights, LayerKind kind, int64_t steps, int64_t batch, int threads);
 // The same where the threads share each step's unit blocks.
 int useful_block_team(const gruc_weights& weights, int64_t steps, int64_t batch, int threads);
 // Bytes of scratch for a team of `size`; the same for every direction of a layer.
-size_t layer_scratch_size(const Spec& spec, int64_t steps, int64_t batch, int64_t input_size, int size);
+size_t layer_scratch_size(const Spec& spec, LayerKind kind, int64_t steps, int64_t batch, int64_t input_size, int size);
 // Called by every member of the team at the same time, with the same job and scratch (64-byte aligned).
 void run_layer(const LayerJob& job, const Team& team, void* scratch) noexcept;
 
 // Of run_backward and restore_outputs, whatever gradients are wanted. `rows` of the tape.
-size_t backward_scratch_size(const Spec& spec, int64_t rows, int64_t steps, int64_t batch, int64_t input_size,
-                             bool recompute, int size);
+size_t backward_scratch_size(const Spec& spec, LayerKind kind, int64_t rows, int64_t steps, int64_t batch,
+                             int64_t input_size, bool recompute, int size);
 void run_backward(const BackwardJob& job, const Team& team, void* scratch) noexcept;
 // What the job's forward pass wrote to y, from its tape: with the dropout, but nothing beyond a row's length. The
 // scratch is that of run_backward.
 void restore_outputs(const LayerJob& job, const Team& team, void* scratch) noexcept;
+
+// drop_connect: the layer's hidden panels with some weights dropped, to `panels`; each member does some unit blocks.
+void drop_weights(const gruc_weights& weights, const LayerWeights& layer, const Mask& mask, const Team& team,
+                  float* panels) noexcept;
 
 }  // namespace gruc

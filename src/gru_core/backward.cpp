@@ -12,17 +12,19 @@
 #include "parallel.h"
 #include "status.h"
 #include "tape.h"
+#include "unfused_tape.h"
 
 namespace gruc {
 namespace {
 
 bool wanted(const gruc_layer_gradients& p) {
-  return p.weight_ih != nullptr || p.weight_hh != nullptr || p.bias_ih != nullptr || p.bias_hh != nullptr;
+  return p.weight_ih != nullptr || p.weight_hh != nullptr || p.bias_ih != nullptr || p.bias_hh != nullptr ||
+         p.gain_ih != nullptr || p.gain_hh != nullptr || p.gain_state != nullptr || p.bias_state != nullptr;
 }
 
 // The lowest layer that a gradient must reach; num_layers where none is wanted.
 int32_t lowest_layer(const Spec& spec, const gruc_gradients& g) {
-  if (g.dx != nullptr || g.dh0 != nullptr) return 0;
+  if (g.dx != nullptr || g.dh0 != nullptr || g.dattention != nullptr) return 0;
   for (int64_t i = 0; g.params != nullptr && i < layer_count(spec); ++i)
     if (wanted(g.params[i])) return static_cast<int32_t>(i / directions(spec));
   return spec.num_layers;
@@ -32,23 +34,32 @@ struct Workspace {
   int64_t* order;     // [B]
   float* input;       // of a layer but the first: the outputs of the one below, [T, B, D*H]
   float* between[2];  // a layer's dx, the dy of the one below, [T, B, D*H]
+  float* panels;      // of drop_connect
   std::byte* scratch;
 };
 
-Workspace place(Arena& arena, const Spec& spec, const gruc_sequence& s, int64_t rows, bool recompute, int32_t lowest,
-                int size) {
+// What a call's memory depends on beside its sequence and threads.
+struct Needs {
+  LayerKind kind;
+  bool drops_weights, recompute;
+  int64_t rows;
+  int32_t lowest;
+};
+
+Workspace place(Arena& arena, const Spec& spec, const gruc_sequence& s, const Needs& needs, int size) {
   Workspace w{};
   w.order = arena.take<int64_t>(s.lengths == nullptr ? 0 : s.batch);
   const size_t frames = checked_product(static_cast<size_t>(s.steps), static_cast<size_t>(s.batch));
   const auto outputs =
       static_cast<int64_t>(checked_product(frames, static_cast<size_t>(directions(spec) * spec.hidden_size)));
-  const int32_t above = std::max(0, spec.num_layers - 1 - lowest);  // layers with a dx for the one below
-  if (spec.num_layers > 1 && lowest < spec.num_layers) w.input = arena.take<float>(outputs);
+  const int32_t above = std::max(0, spec.num_layers - 1 - needs.lowest);  // layers with a dx for the one below
+  if (spec.num_layers > 1 && needs.lowest < spec.num_layers) w.input = arena.take<float>(outputs);
   for (int32_t i = 0; i < std::min(2, above); ++i) w.between[i] = arena.take<float>(outputs);
   size_t bytes = 0;
   for (int32_t layer = 0; layer < std::min(2, spec.num_layers); ++layer)
-    bytes = std::max(
-        bytes, backward_scratch_size(spec, rows, s.steps, s.batch, layer_input_size(spec, layer), recompute, size));
+    bytes = std::max(bytes, backward_scratch_size(spec, needs.kind, needs.rows, s.steps, s.batch,
+                                                  layer_input_size(spec, layer), needs.recompute, size));
+  if (needs.drops_weights) w.panels = arena.take<float>(padded_hidden(spec) * kGates * spec.hidden_size);
   w.scratch = arena.take<std::byte>(static_cast<int64_t>(bytes));
   return w;
 }
@@ -69,23 +80,8 @@ struct Call {
   float* between(int32_t layer) const { return workspace.between[(weights->spec.num_layers - 1 - layer) % 2]; }
 
   LayerJob forward_job(int32_t layer, int64_t direction) const {
-    const Spec& spec = weights->spec;
-    const int64_t index = layer * directions(spec) + direction;
-    LayerJob job{};
-    job.weights = weights;
-    job.layer = &weights->layer(layer, direction);
-    job.cell = &weights->cells[direction];
-    job.reverse = direction == 1 || spec.direction == GRUC_REVERSE;
-    job.steps = s->steps;
-    job.batch = s->batch;
-    job.lengths = s->lengths;
-    job.order = s->lengths == nullptr ? nullptr : workspace.order;
-    job.x = layer == 0 ? s->x : workspace.input;
-    job.x_step_stride = layer == 0 ? s->x_step_stride : s->batch * width();
-    job.x_batch_stride = layer == 0 ? s->x_batch_stride : width();
-    job.h0 = s->h0 == nullptr ? nullptr : s->h0 + index * s->batch * spec.hidden_size;
-    job.tape = tape->layer(spec, index);
-    job.dropout = tape->dropout(spec, layer, direction);
+    LayerJob job = layer_job(*weights, *s, tape, workspace.order, layer, direction);
+    if (layer > 0) job.x = workspace.input;
     return job;
   }
 
@@ -115,6 +111,9 @@ struct Call {
     job.dh_n = g->dh_n == nullptr ? nullptr : g->dh_n + states;
     job.dh0 = g->dh0 == nullptr ? nullptr : g->dh0 + states;
     if (g->params != nullptr) job.params = g->params[index];
+    job.dattention = g->dattention;
+    job.dattention_step_stride = g->dattention_step_stride;
+    job.dattention_batch_stride = g->dattention_batch_stride;
     return job;
   }
 
@@ -148,8 +147,17 @@ struct Call {
       }
       if (layer > lowest) clear_between(layer, team);
       for (int64_t direction = 0; direction < directions(spec); ++direction) {
-        const BackwardJob work = job(layer, direction);
-        if (work.dx == nullptr && work.dh0 == nullptr && !wanted(work.params)) continue;
+        BackwardJob work = job(layer, direction);
+        if (work.dx == nullptr && work.dh0 == nullptr && work.dattention == nullptr && !wanted(work.params)) continue;
+        LayerWeights dropped;
+        if (workspace.panels != nullptr) {
+          work.drop_connect = tape->drop_connect(layer * directions(spec) + direction);
+          dropped = *work.forward.layer;
+          drop_weights(*weights, dropped, work.drop_connect, team, workspace.panels);
+          team.sync();
+          dropped.hidden_panels = workspace.panels;
+          work.forward.layer = &dropped;
+        }
         run_backward(work, team, workspace.scratch);
         team.sync();
       }
@@ -164,23 +172,38 @@ void check(const Spec& spec, const gruc_gradients& g) {
   const auto refuse = [](int64_t i, const char* bias) {
     fail_argument("gradients.params[" + std::to_string(i) + "]." + bias + ": expected NULL, since the spec has none");
   };
+  if (g.dattention != nullptr && spec.attention == 0)
+    fail_argument("gradients.dattention: expected NULL, since the spec has none");
+  const bool state = spec.norm == GRUC_NORM_LAYER_STATE;
   for (int64_t i = 0; g.params != nullptr && i < layer_count(spec); ++i) {
     if (g.params[i].bias_ih != nullptr && (spec.bias & GRUC_BIAS_INPUT) == 0) refuse(i, "bias_ih");
     if (g.params[i].bias_hh != nullptr && (spec.bias & GRUC_BIAS_HIDDEN) == 0) refuse(i, "bias_hh");
+    if (g.params[i].gain_ih != nullptr && !has_input_gain(spec)) refuse(i, "gain_ih");
+    if (g.params[i].gain_hh != nullptr && !has_hidden_gain(spec)) refuse(i, "gain_hh");
+    if (g.params[i].gain_state != nullptr && !state) refuse(i, "gain_state");
+    if (g.params[i].bias_state != nullptr && !state) refuse(i, "bias_state");
   }
 }
 
-int plan_of(const gruc_weights& weights, const gruc_sequence& s) {
-  const int size = useful_team(weights, s.steps, s.batch, s.threads);
-  return size == 1 ? 1 : useful_team(weights, s.steps, s.batch, std::min(s.threads, max_threads()));
+int plan_of(const gruc_weights& weights, LayerKind kind, const gruc_sequence& s) {
+  const int size = useful_team(weights, kind, s.steps, s.batch, s.threads);
+  return size == 1 ? 1 : useful_team(weights, kind, s.steps, s.batch, std::min(s.threads, max_threads()));
 }
 
-size_t workspace_size(const Spec& spec, const gruc_sequence& s, int64_t rows, bool recompute, int32_t lowest,
-                      int size) {
+Needs needs_of(const Spec& spec, const gruc_sequence& s, const gruc_training& training, const gruc_gradients& g) {
+  const bool unfused = trains_unfused(spec, training);
+  return {{unfused, unfused && of_the_batch(spec)},
+          training.drop_connect > 0.0f,
+          training.recompute != 0,
+          Tape::count_rows(s),
+          lowest_layer(spec, g)};
+}
+
+size_t workspace_size(const Spec& spec, const gruc_sequence& s, const Needs& needs, int size) {
   // Where the OpenMP runtime gives fewer threads than planned, one works alone.
   Arena counter, alone;
-  place(counter, spec, s, rows, recompute, lowest, size);
-  place(alone, spec, s, rows, recompute, lowest, 1);
+  place(counter, spec, s, needs, size);
+  place(alone, spec, s, needs, 1);
   return std::max(counter.size(), alone.size());
 }
 
@@ -200,6 +223,34 @@ void forward_train(const gruc_weights& weights, const gruc_sequence& s, const gr
   forward(weights, taped, &tape);
 }
 
+void batch_statistics(const gruc_weights& weights, const gruc_sequence& s, const gruc_training& training,
+                      const void* memory, size_t size, int64_t index, const BatchStatistics& to) {
+  check_shape(s);
+  const Spec& spec = weights.spec;
+  const Tape tape = Tape::open(spec, s, training, memory, size);
+  if (!of_the_batch(spec)) fail_argument("weights: expected a batch norm's, for training");
+  if (index < 0 || index >= layer_count(spec))
+    fail_argument("index: expected 0 to " + std::to_string(layer_count(spec) - 1) + ", got " + std::to_string(index));
+  Arena arena(tape.layer(spec, index).rows);
+  const UnfusedTape taped = place_unfused_tape(arena, spec, tape.rows(), s.steps);
+  // Without a row there is nothing on the tape.
+  const bool empty = tape.rows() == 0;
+  const auto copy = [&](int part, int what, int64_t steps, float* out) {
+    for (int64_t step = 0; out != nullptr && step < steps; ++step)
+      for (int64_t gate = 0; gate < kGates; ++gate)
+        for (int64_t unit = 0; unit < spec.hidden_size; ++unit) {
+          const int64_t at = unit / kLanes * kPanelRow + gate * kLanes + unit % kLanes;
+          *out++ = empty ? 0.0f : taped.column_statistics(step, part, what)[at];
+        }
+  };
+  const int64_t input_steps = spec.norm == GRUC_NORM_BATCH_STEP ? s.steps : 1;
+  const int64_t hidden_steps = spec.norm == GRUC_NORM_BATCH_INPUT ? 0 : s.steps;
+  copy(0, 0, input_steps, to.mean_ih);
+  copy(0, 1, input_steps, to.var_ih);
+  copy(1, 0, hidden_steps, to.mean_hh);
+  copy(1, 1, hidden_steps, to.var_hh);
+}
+
 gruc_gradients default_gradients(const gruc_weights& weights, int64_t steps, int64_t batch) {
   const gruc_sequence s = default_sequence(weights, steps, batch);
   gruc_gradients g{};
@@ -208,6 +259,8 @@ gruc_gradients default_gradients(const gruc_weights& weights, int64_t steps, int
   g.dy_batch_stride = s.y_batch_stride;
   g.dx_step_stride = s.x_step_stride;
   g.dx_batch_stride = s.x_batch_stride;
+  g.dattention_step_stride = s.attention_step_stride;
+  g.dattention_batch_stride = s.attention_batch_stride;
   return g;
 }
 
@@ -216,29 +269,31 @@ size_t backward_workspace(const gruc_weights& weights, const gruc_sequence& s, c
   check_shape(s);
   check_training(training);
   check(weights.spec, g);
-  return workspace_size(weights.spec, s, Tape::count_rows(s), training.recompute != 0, lowest_layer(weights.spec, g),
-                        plan_of(weights, s));
+  const Needs needs = needs_of(weights.spec, s, training, g);
+  return workspace_size(weights.spec, s, needs, plan_of(weights, needs.kind, s));
 }
 
 void backward(const gruc_weights& weights, const gruc_sequence& s, const gruc_training& training, const void* memory,
               size_t size, const gruc_gradients& g) {
   check_sequence(s);
+  check_attention(weights.spec, s);
+  if (weights.folded) fail_argument("weights: of a batch norm with population statistics, which have no gradients");
   check(weights.spec, g);
   const Tape tape = Tape::open(weights.spec, s, training, memory, size);
-  const int32_t lowest = lowest_layer(weights.spec, g);
+  const Needs needs = needs_of(weights.spec, s, training, g);
   // Made once, as in forward: one thread always fits into what backward_workspace said.
-  int threads = plan_of(weights, s);
-  size_t needed = workspace_size(weights.spec, s, tape.rows(), tape.recompute(), lowest, threads);
+  int threads = plan_of(weights, needs.kind, s);
+  size_t needed = workspace_size(weights.spec, s, needs, threads);
   if (g.workspace != nullptr && g.workspace_size < needed) {
     threads = 1;
-    needed = workspace_size(weights.spec, s, tape.rows(), tape.recompute(), lowest, threads);
+    needed = workspace_size(weights.spec, s, needs, threads);
     if (g.workspace_size < needed)
       fail_argument("gradients.workspace_size: expected " + std::to_string(needed) + " bytes or more, got " +
                     std::to_string(g.workspace_size));
   }
   if (reinterpret_cast<uintptr_t>(g.workspace) % kAlignment != 0)
     fail_argument("gradients.workspace: expected memory aligned to 64 bytes");
-  if (s.batch == 0 || lowest == weights.spec.num_layers) return;
+  if (s.batch == 0 || needs.lowest == weights.spec.num_layers) return;
   std::unique_ptr<void, Release> own(g.workspace == nullptr ? allocate(needed) : nullptr);
 
   Call call{};
@@ -246,9 +301,9 @@ void backward(const gruc_weights& weights, const gruc_sequence& s, const gruc_tr
   call.s = &s;
   call.g = &g;
   call.tape = &tape;
-  call.lowest = lowest;
+  call.lowest = needs.lowest;
   Arena arena(g.workspace == nullptr ? own.get() : g.workspace);
-  call.workspace = place(arena, weights.spec, s, tape.rows(), tape.recompute(), lowest, threads);
+  call.workspace = place(arena, weights.spec, s, needs, threads);
   if (s.lengths != nullptr) sort_by_length(s.lengths, s.batch, call.workspace.order);
   run_parallel(threads, [](void* c, int rank, int size) { static_cast<Call*>(c)->run(rank, size); }, &call);
 }

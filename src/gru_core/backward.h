@@ -8,6 +8,12 @@ namespace gruc {
 size_t tape_size(const gruc_weights& weights, const gruc_sequence& sequence, const gruc_training& training);
 void forward_train(const gruc_weights& weights, const gruc_sequence& sequence, const gruc_training& training,
                    void* tape, size_t tape_size);
+struct BatchStatistics {
+  float *mean_ih, *var_ih, *mean_hh, *var_hh;  // nullptr: not wanted
+};
+// Of layer * D + direction = `index`.
+void batch_statistics(const gruc_weights& weights, const gruc_sequence& sequence, const gruc_training& training,
+                      const void* tape, size_t tape_size, int64_t index, const BatchStatistics& to);
 gruc_gradients default_gradients(const gruc_weights& weights, int64_t steps, int64_t batch);
 size_t backward_workspace(const gruc_weights& weights, const gruc_sequence& sequence, const gruc_training& training,
                           const gruc_gradients& gradients);

@@ -155,6 +155,15 @@ gruc_status gruc_state_set(gruc_state* state, const float* h) noexcept {
   });
 }
 
+int64_t gruc_state_position(const gruc_state* state) noexcept { return state == nullptr ? 0 : state->position; }
+gruc_status gruc_state_set_position(gruc_state* state, int64_t position) noexcept {
+  return guarded([&] {
+    need(state, "state");
+    if (position < 0) gruc::fail_argument("position: expected 0 or more, got " + std::to_string(position));
+    state->position = position;
+  });
+}
+
 gruc_status gruc_state_set_threads(gruc_state* state, int32_t threads) noexcept {
   return guarded([&] {
     need(state, "state");
@@ -226,6 +235,16 @@ gruc_status gruc_forward_train(const gruc_weights* weights, const gruc_sequence*
     need(sequence, "sequence");
     need(training, "training");
     gruc::forward_train(*weights, *sequence, *training, tape, tape_size);
+  });
+}
+gruc_status gruc_batch_statistics(const gruc_weights* weights, const gruc_sequence* sequence,
+                                  const gruc_training* training, const void* tape, size_t tape_size, int64_t index,
+                                  float* mean_ih, float* var_ih, float* mean_hh, float* var_hh) noexcept {
+  return guarded([&] {
+    need(weights, "weights");
+    need(sequence, "sequence");
+    need(training, "training");
+    gruc::batch_statistics(*weights, *sequence, *training, tape, tape_size, index, {mean_ih, var_ih, mean_hh, var_hh});
   });
 }
 gruc_status gruc_gradients_init(const gruc_weights* weights, int64_t steps, int64_t batch,

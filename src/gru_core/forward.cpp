@@ -21,33 +21,42 @@ struct Plan {
   int threads() const { return members[0] + (teams == 2 ? members[1] : 0); }
 };
 
-Plan make_plan(const gruc_weights& w, int64_t steps, int64_t batch, int threads) {
+Plan make_plan(const gruc_weights& w, LayerKind kind, int64_t steps, int64_t batch, int threads) {
   if (directions(w.spec) == 2 && threads >= 2 && two_teams_pay(w, steps, batch))
-    return {2, {useful_team(w, steps, batch, threads - threads / 2), useful_team(w, steps, batch, threads / 2)}};
-  return {1, {useful_team(w, steps, batch, threads), 0}};
+    return {
+        2,
+        {useful_team(w, kind, steps, batch, threads - threads / 2), useful_team(w, kind, steps, batch, threads / 2)}};
+  return {1, {useful_team(w, kind, steps, batch, threads), 0}};
 }
 
 struct Workspace {
   int64_t* order;         // [B]
   float* between[2];      // outputs of a layer, [T, B, D*H]; the next layer's input
   std::byte* scratch[2];  // by team
+  float* panels[2];       // by team, of drop_connect
 };
 
-Workspace place(Arena& arena, const Spec& spec, const gruc_sequence& s, const Plan& plan) {
+Workspace place(Arena& arena, const Spec& spec, LayerKind kind, bool drops_weights, const gruc_sequence& s,
+                const Plan& plan) {
   Workspace w{};
   w.order = arena.take<int64_t>(s.batch);
   const auto rows = checked_product(static_cast<size_t>(s.steps), static_cast<size_t>(s.batch));
   const auto width = static_cast<size_t>(directions(spec) * spec.hidden_size);
   for (int32_t i = 0; i < std::min(2, spec.num_layers - 1); ++i)
     w.between[i] = arena.take<float>(static_cast<int64_t>(checked_product(rows, width)));
+  size_t scratch_bytes[2];
   for (int team = 0; team < plan.teams; ++team) {
     // Neither layer's need bounds the other's: a smaller input means more steps in a chunk.
     size_t bytes = 0;
     for (int32_t layer = 0; layer < std::min(2, spec.num_layers); ++layer)
-      bytes = std::max(bytes,
-                       layer_scratch_size(spec, s.steps, s.batch, layer_input_size(spec, layer), plan.members[team]));
-    w.scratch[team] = arena.take<std::byte>(static_cast<int64_t>(bytes));
+      bytes = std::max(
+          bytes, layer_scratch_size(spec, kind, s.steps, s.batch, layer_input_size(spec, layer), plan.members[team]));
+    // Before the scratch: a thread alone goes on from team 0's to what follows it.
+    if (drops_weights) w.panels[team] = arena.take<float>(padded_hidden(spec) * kGates * spec.hidden_size);
+    scratch_bytes[team] = bytes;
   }
+  for (int team = 0; team < plan.teams; ++team)
+    w.scratch[team] = arena.take<std::byte>(static_cast<int64_t>(scratch_bytes[team]));
   return w;
 }
 
@@ -64,6 +73,7 @@ void check_sizes(const gruc_sequence& s) {
   check_at_least("steps", s.steps, 0);
   check_at_least("batch", s.batch, 0);
   check_at_least("threads", s.threads, 1);
+  check_at_least("first_step", s.first_step, 0);
 }
 
 void check_lengths(const gruc_sequence& s) {
@@ -86,25 +96,8 @@ struct Call {
   LayerJob job(int32_t layer, int64_t direction) const {
     const Spec& spec = weights->spec;
     const int64_t width = directions(spec) * spec.hidden_size;
-    const int64_t states = (layer * directions(spec) + direction) * s->batch * spec.hidden_size;
-    LayerJob job{};
-    job.weights = weights;
-    job.layer = &weights->layer(layer, direction);
-    job.cell = &weights->cells[direction];
-    job.reverse = direction == 1 || spec.direction == GRUC_REVERSE;
-    job.steps = s->steps;
-    job.batch = s->batch;
-    job.lengths = s->lengths;
-    job.order = s->lengths == nullptr ? nullptr : workspace.order;
-    if (layer == 0) {
-      job.x = s->x;
-      job.x_step_stride = s->x_step_stride;
-      job.x_batch_stride = s->x_batch_stride;
-    } else {
-      job.x = workspace.between[(layer - 1) % 2];
-      job.x_step_stride = s->batch * width;
-      job.x_batch_stride = width;
-    }
+    LayerJob job = layer_job(*weights, *s, tape, workspace.order, layer, direction);
+    if (layer > 0) job.x = workspace.between[(layer - 1) % 2];
     if (layer == spec.num_layers - 1) {
       job.y = s->y == nullptr ? nullptr : s->y + direction * spec.hidden_size;
       job.y_step_stride = s->y_step_stride;
@@ -114,13 +107,20 @@ struct Call {
       job.y_step_stride = s->batch * width;
       job.y_batch_stride = width;
     }
-    job.h0 = s->h0 == nullptr ? nullptr : s->h0 + states;
+    const int64_t states = (layer * directions(spec) + direction) * s->batch * spec.hidden_size;
     job.h_n = s->h_n == nullptr ? nullptr : s->h_n + states;
-    if (tape != nullptr) {
-      job.tape = tape->layer(spec, layer * directions(spec) + direction);
-      job.dropout = tape->dropout(spec, layer, direction);
-    }
     return job;
+  }
+
+  void run_direction(const LayerJob& job, int64_t index, const Team& place, int team) {
+    if (workspace.panels[team] == nullptr) return run_layer(job, place, workspace.scratch[team]);
+    LayerWeights layer = *job.layer;
+    drop_weights(*weights, layer, tape->drop_connect(index), place, workspace.panels[team]);
+    place.sync();
+    layer.hidden_panels = workspace.panels[team];
+    LayerJob dropped = job;
+    dropped.layer = &layer;
+    run_layer(dropped, place, workspace.scratch[team]);
   }
 
   void run(int rank, int size) {
@@ -133,7 +133,7 @@ struct Call {
     for (int32_t layer = 0; layer < weights->spec.num_layers; ++layer) {
       for (int64_t direction = apart ? team : 0; direction < (apart ? team + 1 : directions(weights->spec));
            ++direction) {
-        run_layer(job(layer, direction), place, workspace.scratch[team]);
+        run_direction(job(layer, direction), layer * directions(weights->spec) + direction, place, team);
         place.sync();  // the scratch is free again
       }
       if (apart) between_layers.wait(size);
@@ -143,21 +143,77 @@ struct Call {
 
 constexpr Plan kAlone = {1, {1, 0}};
 
-size_t workspace_size(const gruc_weights& weights, const gruc_sequence& s, const Plan& plan) {
+size_t workspace_size(const gruc_weights& weights, LayerKind kind, bool drops_weights, const gruc_sequence& s,
+                      const Plan& plan) {
   // Where the OpenMP runtime gives fewer threads than planned, one works alone.
   Arena counter, alone;
-  place(counter, weights.spec, s, plan);
-  place(alone, weights.spec, s, kAlone);
+  place(counter, weights.spec, kind, drops_weights, s, plan);
+  place(alone, weights.spec, kind, drops_weights, s, kAlone);
   return std::max(counter.size(), alone.size());
 }
 
-Plan plan_of(const gruc_weights& weights, const gruc_sequence& s) {
+Plan plan_of(const gruc_weights& weights, LayerKind kind, const gruc_sequence& s) {
   // max_threads asks the operating system, 0.4 us; a call for one thread needs no answer.
-  const Plan plan = make_plan(weights, s.steps, s.batch, s.threads);
-  return plan.threads() == 1 ? plan : make_plan(weights, s.steps, s.batch, std::min(s.threads, max_threads()));
+  const Plan plan = make_plan(weights, kind, s.steps, s.batch, s.threads);
+  return plan.threads() == 1 ? plan : make_plan(weights, kind, s.steps, s.batch, std::min(s.threads, max_threads()));
+}
+
+void check_weights(const gruc_weights& weights, const gruc_sequence& s, const Tape* tape) {
+  if (tape != nullptr && weights.folded)
+    fail_argument("weights: of a batch norm with population statistics, for inference; training needs norm_steps 0");
+  if (tape == nullptr && of_the_batch(weights.spec))
+    fail_argument("weights: of a batch norm for training; inference needs population statistics, norm_steps 1 or more");
+  if (tape == nullptr || !of_the_batch(weights.spec) || s.steps == 0) return;
+  // batch_input takes steps for rows: two of one will do.
+  const bool steps_count = weights.spec.norm == GRUC_NORM_BATCH_INPUT;
+  int64_t rows = 0;
+  for (int64_t b = 0; b < s.batch && rows < 2; ++b) {
+    const int64_t length = s.lengths == nullptr ? s.steps : s.lengths[b];
+    rows += steps_count ? length : std::min<int64_t>(length, 1);
+  }
+  if (rows == 1)
+    fail_argument(std::string("sequence.batch: a batch norm needs two rows or more ") +
+                  (steps_count ? "over all steps" : "at the first step") + ", got 1");
 }
 
 }  // namespace
+
+LayerKind layer_kind(const gruc_weights& weights, const Tape* tape) {
+  const bool unfused = tape != nullptr ? tape->unfused() : is_unfused(weights.spec);
+  return {unfused, unfused && of_the_batch(weights.spec)};
+}
+
+LayerJob layer_job(const gruc_weights& weights, const gruc_sequence& s, const Tape* tape, const int64_t* order,
+                   int32_t layer, int64_t direction) {
+  const Spec& spec = weights.spec;
+  const int64_t width = directions(spec) * spec.hidden_size, index = layer * directions(spec) + direction;
+  LayerJob job{};
+  job.weights = &weights;
+  job.layer = &weights.layer(layer, direction);
+  job.cell = &weights.cells[direction];
+  job.reverse = direction == 1 || spec.direction == GRUC_REVERSE;
+  job.steps = s.steps;
+  job.batch = s.batch;
+  job.lengths = s.lengths;
+  job.order = s.lengths == nullptr ? nullptr : order;
+  job.x = s.x;
+  job.x_step_stride = layer == 0 ? s.x_step_stride : s.batch * width;
+  job.x_batch_stride = layer == 0 ? s.x_batch_stride : width;
+  job.h0 = s.h0 == nullptr ? nullptr : s.h0 + index * s.batch * spec.hidden_size;
+  if (tape != nullptr) {
+    job.tape = tape->layer(spec, index);
+    job.dropout = tape->dropout(spec, layer, direction);
+    job.unfused = tape->unfused(spec, s, index);
+  } else {
+    job.unfused.on = is_unfused(spec);
+    // Beyond the last statistics nothing depends on it, and steps may be added to it.
+    job.unfused.first_step = std::min(s.first_step, spec.norm_steps);
+    job.unfused.attention = s.attention;
+    job.unfused.attention_step_stride = s.attention_step_stride;
+    job.unfused.attention_batch_stride = s.attention_batch_stride;
+  }
+  return job;
+}
 
 void sort_by_length(const int64_t* lengths, int64_t batch, int64_t* order) {
   for (int64_t b = 0; b < batch; ++b) order[b] = b;
@@ -181,12 +237,15 @@ gruc_sequence default_sequence(const gruc_weights& weights, int64_t steps, int64
   s.x_step_stride = frame(weights.spec.input_size);
   s.y_batch_stride = width;
   s.y_step_stride = frame(width);
+  s.attention_step_stride = batch;
+  s.attention_batch_stride = 1;
   return s;
 }
 
 size_t forward_workspace(const gruc_weights& weights, const gruc_sequence& s) {
   check_sizes(s);
-  return workspace_size(weights, s, plan_of(weights, s));
+  const LayerKind kind = layer_kind(weights, nullptr);
+  return workspace_size(weights, kind, false, s, plan_of(weights, kind, s));
 }
 
 void check_shape(const gruc_sequence& s) {
@@ -199,15 +258,26 @@ void check_sequence(const gruc_sequence& s) {
   if (s.steps > 0 && s.batch > 0 && s.x == nullptr) fail_argument("sequence.x: expected an array, got NULL");
 }
 
+void check_attention(const Spec& spec, const gruc_sequence& s) {
+  if (spec.attention == 0 && s.attention != nullptr)
+    fail_argument("sequence.attention: expected NULL, since the spec has none");
+  if (spec.attention != 0 && s.attention == nullptr && s.steps > 0 && s.batch > 0)
+    fail_argument("sequence.attention: expected an array, got NULL");
+}
+
 void forward(const gruc_weights& weights, const gruc_sequence& s, const Tape* tape) {
   check_sequence(s);
+  check_attention(weights.spec, s);
+  check_weights(weights, s, tape);
+  const LayerKind kind = layer_kind(weights, tape);
+  const bool drops_weights = tape != nullptr && tape->drop_connect(0).on;
   // Made once: how many threads the process may use can change while this runs, or since the caller asked for the size.
   // One thread always fits into what forward_workspace said, and the answer is the same.
-  Plan plan = plan_of(weights, s);
-  size_t size = workspace_size(weights, s, plan);
+  Plan plan = plan_of(weights, kind, s);
+  size_t size = workspace_size(weights, kind, drops_weights, s, plan);
   if (s.workspace != nullptr && s.workspace_size < size) {
     plan = kAlone;
-    size = workspace_size(weights, s, plan);
+    size = workspace_size(weights, kind, drops_weights, s, plan);
     if (s.workspace_size < size)
       fail_argument("sequence.workspace_size: expected " + std::to_string(size) + " bytes or more, got " +
                     std::to_string(s.workspace_size));
@@ -224,7 +294,7 @@ void forward(const gruc_weights& weights, const gruc_sequence& s, const Tape* ta
   call.plan = plan;
   void* base = s.workspace == nullptr ? own.get() : s.workspace;
   Arena arena(base);
-  call.workspace = place(arena, weights.spec, s, call.plan);
+  call.workspace = place(arena, weights.spec, kind, drops_weights, s, call.plan);
   if (s.lengths != nullptr) sort_by_length(s.lengths, s.batch, call.workspace.order);
   run_parallel(
       call.plan.threads(), [](void* c, int rank, int threads) { static_cast<Call*>(c)->run(rank, threads); }, &call);

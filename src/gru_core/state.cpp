@@ -3,12 +3,14 @@
 
 #include <algorithm>
 #include <cstring>
+#include <limits>
 
 #include "arena.h"
 #include "backend.h"
 #include "cell_step.h"
 #include "parallel.h"
 #include "status.h"
+#include "unfused_step.h"
 
 namespace gruc {
 namespace {
@@ -28,6 +30,12 @@ gruc_state* place(Arena& arena, const gruc_weights& weights, int64_t batch) {
   if (spec.reset == GRUC_RESET_BEFORE) {
     s.reset_h = arena.take<float>(per_row(padded_hidden(spec)));
     s.update = arena.take<float>(per_row(padded_hidden(spec)));
+  }
+  if (is_unfused(spec)) {
+    s.input_product = arena.take<float>(per_row(block_count(spec) * kPanelRow));
+    s.hidden_product = arena.take<float>(per_row(block_count(spec) * kPanelRow));
+    s.new_state = arena.take<float>(per_row(padded_hidden(spec)));
+    s.statistics = arena.take<float>(per_row(3 * kRowStatistics));
   }
   s.steps = arena.take<StepArgs>(spec.num_layers);
   if (placed != nullptr) *placed = s;
@@ -57,6 +65,9 @@ StepArgs step_args(const gruc_state& s, int64_t layer) {
 void check(const gruc_weights& weights, int64_t batch) {
   if (weights.spec.direction != GRUC_FORWARD)
     fail_argument("weights: a stream needs the forward direction alone; a reverse direction starts at the end");
+  if (of_the_batch(weights.spec))
+    fail_argument("weights: of a batch norm for training; a stream needs population statistics, norm_steps 1 or more");
+  if (weights.spec.attention != 0) fail_argument("weights: a stream has no attention; run whole sequences");
   if (batch < 0) fail_argument("batch: expected 0 or more, got " + std::to_string(batch));
 }
 
@@ -87,6 +98,7 @@ void get_state(const gruc_state& s, float* h) noexcept {
 void set_state(gruc_state& s, const float* h) noexcept {
   const Spec& spec = s.weights->spec;
   const int64_t rows = spec.num_layers * s.batch, stride = padded_hidden(spec);
+  s.position = 0;
   std::memset(s.h[s.current], 0, static_cast<size_t>(rows * stride) * sizeof(float));
   if (h != nullptr)
     s.weights->kernels->flush_copy({h, spec.hidden_size, s.h[s.current], stride, rows, spec.hidden_size});
@@ -114,14 +126,62 @@ void take_step(const gruc_state& s, StepArgs& args, int64_t layer, int64_t curre
   cell_step(*s.weights->kernels, s.weights->spec.reset, args, sync);
 }
 
+// Whether the next step's gates come after both products: see UnfusedStep. Beyond the last step that a population has
+// statistics of its own for, they are all in the weights.
+bool steps_unfused(const gruc_state& s) noexcept {
+  const Spec& spec = s.weights->spec;
+  return s.input_product != nullptr &&
+         !(s.weights->folded && spec.zoneout == 0.0f && s.position >= spec.norm_steps - 1);
+}
+
+void advance(gruc_state& s, int64_t steps) noexcept {
+  constexpr int64_t kLast = std::numeric_limits<int64_t>::max();
+  s.position = s.position > kLast - steps ? kLast : s.position + steps;
+}
+
+void take_unfused_step(const gruc_state& s, StepArgs& step, int64_t layer) noexcept {
+  const gruc_weights& weights = *s.weights;
+  const int64_t at = layer * s.batch * step.h_stride, panel = block_count(weights.spec) * kPanelRow;
+  UnfusedStep u{};
+  u.kernels = weights.kernels;
+  u.spec = &weights.spec;
+  u.layer = &weights.layer(layer, 0);
+  u.a = s.input_product;
+  u.u = s.hidden_product;
+  u.row_statistics = s.statistics;
+  u.row_stride = 3 * kRowStatistics;
+  u.new_state = s.new_state;
+  u.h_next = step.h_next = s.h[1 - s.current] + at;
+  u.share = 1.0f - weights.spec.zoneout;
+  u.args.a = u.a;
+  u.args.u = u.u;
+  u.args.a_stride = u.args.u_stride = panel;
+  u.args.h = u.args.product_h = s.h[s.current] + at;
+  u.args.h_stride = u.args.reset_stride = u.new_stride = step.h_stride;
+  u.args.reset_h = s.reset_h;
+  u.args.update = s.update;
+  u.args.rows = s.batch;
+  u.args.blocks = step.blocks;
+  u.args.cell = step.cell;
+  if (weights.spec.norm_steps > 0) {
+    const float* input = u.layer->norm.step_statistics(weights.spec, s.position, false);
+    const float* hidden = u.layer->norm.step_statistics(weights.spec, s.position, true);
+    u.args.input = {input, input + panel, 0, nullptr};
+    u.args.hidden = {hidden, hidden + panel, 0, nullptr};
+  }
+  u.kernels->project({step.x, step.x_stride, s.batch, step.x_depth, step.input_panels, u.layer->norm.product_bias, u.a,
+                      panel, step.blocks, kAllGates});
+  UnfusedStepper(u).run([] {});
+}
+
 Blocks share_of(const gruc_state& s, const Team& team) {
   const int64_t blocks = block_count(s.weights->spec);
   return {blocks * team.rank / team.size, blocks * (team.rank + 1) / team.size, false};
 }
 
-// One frame through all layers; args(layer) says with which kernel arguments.
-template <class Args, class Sync>
-void step_layers(const gruc_state& s, Args args_of, Sync sync) noexcept {
+// One frame through all layers; args_of(layer) says with which kernel arguments, and take(args, layer) does the layer.
+template <class Args, class Take, class Sync>
+void step_layers(const gruc_state& s, Args args_of, Take take, Sync sync) noexcept {
   const float* in = s.x;
   int64_t in_stride = s.weights->spec.input_size;
   for (int64_t layer = 0; layer < s.weights->spec.num_layers; ++layer) {
@@ -129,7 +189,7 @@ void step_layers(const gruc_state& s, Args args_of, Sync sync) noexcept {
     args.gates_x = nullptr;
     args.x = in;
     args.x_stride = in_stride;
-    take_step(s, args, layer, s.current, sync);
+    take(args, layer);
     sync();
     in = args.h_next;
     in_stride = args.h_stride;
@@ -158,8 +218,8 @@ struct Chunk {
         continue;
       }
       args.blocks = share;
-      s.weights->kernels->project(
-          {rows, width, steps * s.batch, args.x_depth, args.input_panels, args.input_bias, own_gates, share});
+      s.weights->kernels->project({rows, width, steps * s.batch, args.x_depth, args.input_panels, args.input_bias,
+                                   own_gates, (share.end - share.begin) * kPanelRow, share, kAllGates});
       team.sync();  // all have read the rows
       for (int64_t t = 0; t < steps; ++t) {
         args.gates_x = own_gates + t * s.batch * (share.end - share.begin) * kPanelRow;
@@ -201,20 +261,28 @@ void step(gruc_state& s, const float* x, float* y) noexcept {
   const Spec& spec = s.weights->spec;
   s.weights->kernels->flush_copy({x, spec.input_size, s.x, spec.input_size, s.batch, spec.input_size});
   const StepArgs& last = s.steps[spec.num_layers - 1];
-  if (s.step_threads == 1) {
-    step_layers(s, [&](int64_t layer) -> StepArgs& { return s.steps[layer]; }, [] {});
+  const auto alone = [] {};
+  const auto args_of = [&](int64_t layer) -> StepArgs& { return s.steps[layer]; };
+  if (steps_unfused(s)) {
+    step_layers(s, args_of, [&](StepArgs& args, int64_t layer) { take_unfused_step(s, args, layer); }, alone);
+  } else if (s.step_threads == 1) {
+    const auto take = [&](StepArgs& args, int64_t layer) { take_step(s, args, layer, s.current, alone); };
+    step_layers(s, args_of, take, alone);
   } else {
     run_team(s.step_threads, [&](const Team& team) {
       StepArgs own;
-      const auto args = [&](int64_t layer) -> StepArgs& {
+      const auto own_args = [&](int64_t layer) -> StepArgs& {
         own = s.steps[layer];
         own.blocks = share_of(s, team);
         return own;
       };
-      step_layers(s, args, [&] { team.sync(); });
+      const auto sync = [&] { team.sync(); };
+      const auto take = [&](StepArgs& args, int64_t layer) { take_step(s, args, layer, s.current, sync); };
+      step_layers(s, own_args, take, sync);
     });
   }
   s.current = 1 - s.current;
+  advance(s, 1);
   copy_rows(s.h[s.current] + (spec.num_layers - 1) * s.batch * last.h_stride, last.h_stride, y, spec.hidden_size,
             s.batch, spec.hidden_size);
 }
@@ -231,12 +299,13 @@ void process(gruc_state& s, int64_t steps, const float* x, float* y) noexcept {
     const float* in = x + t * s.batch * spec.input_size;
     float* out = y + t * s.batch * spec.hidden_size;
     const int64_t count = std::min(fit, steps - t);
-    if (count >= 2) {
+    if (count >= 2 && !steps_unfused(s)) {
       const Chunk chunk{s, count, scratch, scratch + count * s.batch * width, width};
       s.weights->kernels->flush_copy({in, spec.input_size, scratch, width, count * s.batch, spec.input_size});
       const int threads = s.threads == 1 ? 1 : useful_block_team(*s.weights, count, s.batch, s.threads);
       run_team(threads, [&](const Team& team) { chunk.run(team); });
       s.current = (s.current + count) % 2;
+      advance(s, count);
       copy_rows(scratch, width, out, spec.hidden_size, count * s.batch, spec.hidden_size);
       t += count;
     } else {

@@ -22,11 +22,17 @@ struct gruc_state {
   int64_t batch;
   int threads;
   int step_threads;  // those of them that pay for one step
+  int64_t position;  // steps since the states were set
   int64_t current;   // which of h[2] holds the states; the other takes the next ones
   float* h[2];       // [L][B][padded H]
   float* x;          // [B][I], tiny inputs flushed
   float* reset_h;    // [B][padded H], reset before only
   float* update;     // [B][padded H], reset before only
+  // Of an unfused layer, else nullptr:
+  float* input_product;   // [B][block][3][16]
+  float* hidden_product;  // [B][block][3][16]
+  float* new_state;       // [B][padded H]
+  float* statistics;      // [B][3][8]
   // [L], filled but for the input and the states: filling one anew cost 25 ns, half of a step of 8 units.
   gruc::StepArgs* steps;
 };

@@ -8,6 +8,7 @@
 
 #include "arena.h"
 #include "status.h"
+#include "unfused_tape.h"
 
 namespace gruc {
 
@@ -16,8 +17,8 @@ struct Tape::Head {
   uint64_t magic;
   int64_t input_size, hidden_size, steps, batch, rows;
   uint64_t lengths;  // a hash of them
-  int32_t num_layers, direction, reset, ragged, recompute, drops;
-  float dropout;
+  int32_t num_layers, direction, reset, norm, attention, ragged, recompute, unfused, drops;
+  float dropout, zoneout, drop_connect, input_dropout, state_dropout;
   uint32_t last_dropped;
   uint64_t seed;
 };
@@ -49,12 +50,36 @@ uint64_t hash(const int64_t* numbers, int64_t count) {
   return h;
 }
 
-int64_t layer_floats(const Spec& spec, int64_t rows, bool recompute) {
-  return static_cast<int64_t>(
-      checked_product(static_cast<size_t>(rows), static_cast<size_t>(tape_row_floats(spec, recompute))));
+size_t layer_bytes(const Spec& spec, int64_t rows, int64_t steps, bool recompute, bool unfused) {
+  Arena counter;
+  if (unfused)
+    place_unfused_tape(counter, spec, rows, steps);
+  else
+    counter.take<float>(static_cast<int64_t>(
+        checked_product(static_cast<size_t>(rows), static_cast<size_t>(tape_row_floats(spec, recompute)))));
+  return counter.size();
+}
+
+// The kinds of masks, as gruc_training numbers them.
+enum MaskKind : uint32_t { kZoneout = 1, kDropConnect = 2, kInput = 3, kState = 4 };
+
+Mask make_mask(float probability, float scale, uint64_t key, MaskKind kind, int64_t index) {
+  const uint64_t limit = threshold(probability);
+  return {limit > 0, key, kind << 28 | static_cast<uint32_t>(index), static_cast<uint32_t>(limit - (limit > 0 ? 1 : 0)),
+          scale};
+}
+float kept_scale(float probability) { return 1.0f / (1.0f - probability); }
+
+void check_probability(const char* field, float value) {
+  if (!(value >= 0.0f && value <= 1.0f))
+    fail_argument(std::string("training.") + field + ": expected 0 to 1, got " + std::to_string(value));
 }
 
 }  // namespace
+
+bool trains_unfused(const Spec& spec, const gruc_training& training) {
+  return is_unfused(spec) || threshold(training.input_dropout) > 0 || threshold(training.state_dropout) > 0;
+}
 
 int64_t Tape::count_rows(const gruc_sequence& s) {
   // Of whole rows first: no sum of lengths is larger.
@@ -71,8 +96,10 @@ void check_training(const gruc_training& t) {
                   std::to_string(t.struct_size) + "; fill it with gruc_training_init");
   if (t.recompute != 0 && t.recompute != 1)
     fail_argument("training.recompute: expected 0 or 1, got " + std::to_string(t.recompute));
-  if (!(t.dropout >= 0.0f && t.dropout <= 1.0f))
-    fail_argument("training.dropout: expected 0 to 1, got " + std::to_string(t.dropout));
+  check_probability("dropout", t.dropout);
+  check_probability("drop_connect", t.drop_connect);
+  check_probability("input_dropout", t.input_dropout);
+  check_probability("state_dropout", t.state_dropout);
 }
 
 gruc_training default_training() {
@@ -83,14 +110,20 @@ gruc_training default_training() {
 
 Tape Tape::place(Arena& arena, const Spec& spec, const gruc_sequence& s, const gruc_training& training) {
   check_training(training);
+  const bool unfused = trains_unfused(spec, training);
+  if (unfused && training.recompute != 0)
+    fail_argument(
+        "training.recompute: expected 0 for a norm, zoneout, attention, input_dropout or state_dropout: the tape has "
+        "the "
+        "products alone already");
   Tape tape;
   tape.head_ = arena.take<Head>(1);
   // T = 2^63 - 1 is a legal count of steps, and one more of int64_t overflows.
   const size_t offsets = checked_product(static_cast<size_t>(s.steps) + 1, 1);
   tape.offsets_ = s.lengths == nullptr ? nullptr : arena.take<int64_t>(static_cast<int64_t>(offsets));
-  tape.layers_ = arena.take<float>(static_cast<int64_t>(
-      checked_product(static_cast<size_t>(layer_floats(spec, count_rows(s), training.recompute != 0)),
-                      static_cast<size_t>(layer_count(spec)))));
+  tape.layers_ = arena.take<std::byte>(
+      static_cast<int64_t>(checked_product(layer_bytes(spec, count_rows(s), s.steps, training.recompute != 0, unfused),
+                                           static_cast<size_t>(layer_count(spec)))));
   return tape;
 }
 
@@ -114,6 +147,13 @@ Tape::Head Tape::head_of(const Spec& spec, const gruc_sequence& s, const gruc_tr
   head.num_layers = spec.num_layers;
   head.direction = spec.direction;
   head.reset = spec.reset;
+  head.norm = spec.norm;
+  head.attention = spec.attention;
+  head.unfused = trains_unfused(spec, training);
+  head.zoneout = spec.zoneout;
+  head.drop_connect = training.drop_connect;
+  head.input_dropout = training.input_dropout;
+  head.state_dropout = training.state_dropout;
   head.ragged = s.lengths != nullptr;
   head.recompute = training.recompute != 0;
   head.drops = drops;
@@ -151,7 +191,8 @@ Tape Tape::open(const Spec& spec, const gruc_sequence& s, const gruc_training& t
 }
 
 LayerTape Tape::layer(const Spec& spec, int64_t index) const {
-  return {layers_ + index * layer_floats(spec, head_->rows, head_->recompute != 0), offsets_, head_->recompute != 0};
+  const size_t bytes = layer_bytes(spec, head_->rows, head_->steps, head_->recompute != 0, head_->unfused != 0);
+  return {reinterpret_cast<float*>(layers_ + static_cast<size_t>(index) * bytes), offsets_, head_->recompute != 0};
 }
 
 Dropout Tape::dropout(const Spec& spec, int32_t layer, int64_t direction) const {
@@ -167,5 +208,21 @@ Dropout Tape::dropout(const Spec& spec, int32_t layer, int64_t direction) const 
 
 int64_t Tape::rows() const { return head_->rows; }
 bool Tape::recompute() const { return head_->recompute != 0; }
+bool Tape::unfused() const { return head_->unfused != 0; }
+
+Unfused Tape::unfused(const Spec& spec, const gruc_sequence& s, int64_t index) const {
+  Unfused unfused{};
+  unfused.on = head_->unfused != 0;
+  unfused.attention = spec.attention != 0 ? s.attention : nullptr;
+  unfused.attention_step_stride = s.attention_step_stride;
+  unfused.attention_batch_stride = s.attention_batch_stride;
+  unfused.zoneout = make_mask(head_->zoneout, 1.0f, head_->seed, kZoneout, index);
+  unfused.input = make_mask(head_->input_dropout, kept_scale(head_->input_dropout), head_->seed, kInput, index);
+  unfused.state = make_mask(head_->state_dropout, kept_scale(head_->state_dropout), head_->seed, kState, index);
+  return unfused;
+}
+Mask Tape::drop_connect(int64_t index) const {
+  return make_mask(head_->drop_connect, kept_scale(head_->drop_connect), head_->seed, kDropConnect, index);
+}
 
 }  // namespace gruc

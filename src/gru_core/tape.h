@@ -24,6 +24,10 @@ class Tape {
   Dropout dropout(const Spec& spec, int32_t layer, int64_t direction) const;
   int64_t rows() const;
   bool recompute() const;
+  bool unfused() const;
+  // Of zoneout, input and state of a layer in one direction; and of drop_connect.
+  Unfused unfused(const Spec& spec, const gruc_sequence& sequence, int64_t index) const;
+  Mask drop_connect(int64_t index) const;
 
  private:
   struct Head;
@@ -33,8 +37,11 @@ class Tape {
 
   Head* head_;
   int64_t* offsets_;  // [T + 1]; nullptr where all rows run to the end
-  float* layers_;
+  std::byte* layers_;
 };
+
+// Whether a training call's layers are unfused ones.
+bool trains_unfused(const Spec& spec, const gruc_training& training);
 
 gruc_training default_training();
 // Throws Error(GRUC_INVALID_ARGUMENT) that names the field.

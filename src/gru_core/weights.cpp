@@ -57,6 +57,7 @@ void check_params(const Spec& spec, const gruc_layer_params* params, size_t coun
       fail_argument(where + "bias_ih: must be given if, and only if, spec.bias has GRUC_BIAS_INPUT");
     if ((params[i].bias_hh != nullptr) != ((spec.bias & GRUC_BIAS_HIDDEN) != 0))
       fail_argument(where + "bias_hh: must be given if, and only if, spec.bias has GRUC_BIAS_HIDDEN");
+    check_norm_params(spec, params[i], where);
   }
 }
 
@@ -85,16 +86,25 @@ Placed place(Arena& arena, const Spec& spec) {
     w.hidden_panels = arena.take<float>(padded_hidden(spec) * kGates * spec.hidden_size);
     w.input_bias = arena.take<float>(padded_hidden(spec) * kGates);
     w.hidden_bias = arena.take<float>(padded_hidden(spec));
+    w.norm = place_norm(arena, spec);
     if (layers != nullptr) layers[i] = w;
   }
   return {weights, layers};
 }
 
+void pack_layer(const Spec& spec, const gruc_layer_params& params, LayerWeights& w) {
+  pack_panels(params.weight_ih, spec.hidden_size, w.input_size, w.input_panels);
+  pack_panels(params.weight_hh, spec.hidden_size, spec.hidden_size, w.hidden_panels);
+  pack_biases(spec, params, w);
+}
+
 }  // namespace
 
-gruc_weights* create_weights(const Spec& spec, const gruc_layer_params* params, size_t count) {
-  validate(spec);
-  check_params(spec, params, count);
+gruc_weights* create_weights(const Spec& given, const gruc_layer_params* params, size_t count) {
+  validate(given);
+  check_params(given, params, count);
+  const bool folds = given.norm_steps > 0;
+  const Spec spec = folded_spec(given);
   const KernelTable& kernels = select_kernels();
   const bool every_thread = select_every_thread();
 
@@ -105,14 +115,19 @@ gruc_weights* create_weights(const Spec& spec, const gruc_layer_params* params, 
   const Placed placed = place(arena, spec);
   for (int64_t i = 0; i < layer_count(spec); ++i) {
     LayerWeights& w = placed.layers[i];
-    pack_panels(params[i].weight_ih, spec.hidden_size, w.input_size, w.input_panels);
-    pack_panels(params[i].weight_hh, spec.hidden_size, spec.hidden_size, w.hidden_panels);
-    pack_biases(spec, params[i], w);
+    if (folds) {
+      const FoldedParams folded(given, params[i], w.input_size);
+      pack_layer(spec, folded.get(), w);
+      pack_norm(spec, spec.norm_steps == 0 ? folded.get() : params[i], w.norm);
+    } else {
+      pack_layer(spec, params[i], w);
+      pack_norm(spec, params[i], w.norm);
+    }
   }
   // A reverse-only network has one direction, with the activations of index 0.
-  *placed.weights = {
-      spec,         &kernels, every_thread, arena.size(), {make_cell(spec, 0), make_cell(spec, directions(spec) - 1)},
-      placed.layers};
+  *placed.weights = {spec,         folds,        &kernels,
+                     every_thread, arena.size(), {make_cell(spec, 0), make_cell(spec, directions(spec) - 1)},
+                     placed.layers};
   memory.release();
   return placed.weights;
 }

@@ -2,6 +2,7 @@
 // Must not include states or sequences.
 #pragma once
 #include "cpu/kernel_table.h"
+#include "norm_weights.h"
 #include "spec.h"
 
 namespace gruc {
@@ -13,6 +14,7 @@ struct LayerWeights {
   float* hidden_panels;  // [block][H][3][16]
   float* input_bias;     // [block][3][16]: what the gates' sums start from; b + c merged, but b_n alone if reset after
   float* hidden_bias;    // [block][16]: c_n of reset after, else zeros
+  NormWeights norm;
 };
 
 inline int64_t block_count(const Spec& spec) { return (spec.hidden_size + kLanes - 1) / kLanes; }
@@ -24,7 +26,8 @@ void destroy_weights(gruc_weights* weights) noexcept;
 }  // namespace gruc
 
 struct gruc_weights {
-  gruc::Spec spec;
+  gruc::Spec spec;  // folded_spec of what was given
+  bool folded;      // a batch norm's population statistics: for inference alone
   const gruc::KernelTable* kernels;
   bool every_thread;  // see select_every_thread
   size_t bytes;

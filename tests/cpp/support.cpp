@@ -1,11 +1,13 @@
 // See support.h.
 #include "support.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
 #include <limits>
 #include <stdexcept>
+#include <utility>
 
 namespace gruc::test {
 
@@ -102,8 +104,39 @@ Params::Params(const gruc_spec& spec, Random& random, double scale) {
       draw(rows, (spec.bias & GRUC_BIAS_HIDDEN) != 0);
     }
   const auto pointer = [&](size_t i) { return arrays[i].empty() ? nullptr : arrays[i].data(); };
-  for (size_t i = 0; i < arrays.size(); i += 4)
-    layers.push_back({pointer(i), pointer(i + 1), pointer(i + 2), pointer(i + 3)});
+  for (size_t i = 0; i < arrays.size(); i += 4) {
+    gruc_layer_params layer{};
+    layer.weight_ih = pointer(i);
+    layer.weight_hh = pointer(i + 1);
+    layer.bias_ih = pointer(i + 2);
+    layer.bias_hh = pointer(i + 3);
+    layers.push_back(layer);
+  }
+  add_norms(spec, random);
+}
+
+void Params::add_norms(const gruc_spec& spec, Random& random) {
+  const int64_t rows = 3 * spec.hidden_size, steps = spec.norm_steps;
+  const bool state = spec.norm == GRUC_NORM_LAYER_STATE, batch = spec.norm >= GRUC_NORM_BATCH_INPUT;
+  const bool batch_hidden = spec.norm == GRUC_NORM_BATCH_STEP || spec.norm == GRUC_NORM_BATCH_MIXED;
+  const bool hidden = spec.norm == GRUC_NORM_LAYER_GATES || spec.norm == GRUC_NORM_LAYER_PRODUCTS || batch_hidden;
+  for (gruc_layer_params& layer : layers) {
+    const auto draw = [&](int64_t count, bool wanted, double low, double high) {
+      std::vector<float> v(static_cast<size_t>(wanted ? count : 0));
+      for (float& x : v) x = static_cast<float>(random.uniform(low, high));
+      norms.push_back(std::move(v));  // does not move the numbers
+      return norms.back().empty() ? nullptr : norms.back().data();
+    };
+    layer.gain_ih = draw(rows, spec.norm != GRUC_NORM_NONE && !state, 0.5, 1.5);
+    layer.gain_hh = draw(rows, hidden, 0.5, 1.5);
+    layer.gain_state = draw(spec.hidden_size, state, 0.5, 1.5);
+    layer.bias_state = draw(spec.hidden_size, state, -0.5, 0.5);
+    const int64_t input_steps = spec.norm == GRUC_NORM_BATCH_STEP ? steps : std::min<int64_t>(steps, 1);
+    layer.mean_ih = draw(input_steps * rows, batch && steps > 0, -0.5, 0.5);
+    layer.var_ih = draw(input_steps * rows, batch && steps > 0, 0.2, 2.0);
+    layer.mean_hh = draw(steps * rows, batch_hidden && steps > 0, -0.5, 0.5);
+    layer.var_hh = draw(steps * rows, batch_hidden && steps > 0, 0.2, 2.0);
+  }
 }
 
 Network::Network(const gruc_spec& spec, const Params& params) : spec_(spec) {
@@ -203,6 +236,16 @@ float float_of_bits(uint32_t bits) {
 ::testing::AssertionResult same_bits(const Result& a, const Result& b) {
   if (auto y = same_bits(a.y, b.y); !y) return y << " (y)";
   if (auto h = same_bits(a.h_n, b.h_n); !h) return h << " (h_n)";
+  return ::testing::AssertionSuccess();
+}
+
+::testing::AssertionResult refused(gruc_status status, const char* named, gruc_status wanted) {
+  const std::string words = gruc_last_error();
+  if (status != wanted)
+    return ::testing::AssertionFailure() << "status " << gruc_status_name(status) << ", expected "
+                                         << gruc_status_name(wanted) << " for " << named;
+  if (words.find(named) == std::string::npos)
+    return ::testing::AssertionFailure() << "\"" << words << "\" does not name " << named;
   return ::testing::AssertionSuccess();
 }
 

@@ -89,8 +89,12 @@ int64_t width_of(const gruc_spec& spec);                  // columns of y
 // Random parameters, uniform in [-scale / sqrt(H), scale / sqrt(H)] as PyTorch draws them at scale 1.
 struct Params {
   Params(const gruc_spec& spec, Random& random, double scale = 1.0);
-  std::vector<std::vector<float>> arrays;
+  std::vector<std::vector<float>> arrays;  // four for each layer and direction; empty: none
+  std::vector<std::vector<float>> norms;   // eight: gains, bias_state, means and variances as in gruc_layer_params
   std::vector<gruc_layer_params> layers;
+
+ private:
+  void add_norms(const gruc_spec& spec, Random& random);
 };
 
 // A network whose weights are packed for the ISA that is active now.
@@ -137,6 +141,9 @@ Result run(const Network& network, const Problem& problem, int threads = 1,
 // The same bits; any NaN equals any other.
 ::testing::AssertionResult same_bits(const std::vector<float>& a, const std::vector<float>& b);
 ::testing::AssertionResult same_bits(const Result& a, const Result& b);
+
+// A call that failed so, with words that name something.
+::testing::AssertionResult refused(gruc_status status, const char* named, gruc_status wanted = GRUC_INVALID_ARGUMENT);
 
 uint32_t bits_of_float(float x);
 float float_of_bits(uint32_t bits);

@@ -335,10 +335,7 @@ TEST_P(BackwardPromise, AlignmentDoesNotMatter) {
     Gradients into = zeros(g.network.spec(), g.problem);
     for (auto* array : into.arrays())
       if (!array->empty()) *array = shifted(*array);
-    std::vector<gruc_layer_gradients> params;
-    const auto at = [](std::vector<float>& v) { return v.empty() ? nullptr : v.data() + 1; };
-    for (size_t i = 0; i < into.params.size(); i += 4)
-      params.push_back({at(into.params[i]), at(into.params[i + 1]), at(into.params[i + 2]), at(into.params[i + 3])});
+    const std::vector<gruc_layer_gradients> params = into.layers(1);
     How how = g.how;
     how.sequence = [&](gruc_sequence& s) {
       s.x = x.data() + 1;

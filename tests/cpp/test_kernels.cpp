@@ -1,8 +1,11 @@
 // Every kernel of cpu/kernels.def, on every ISA, against plain loops over std::fma in the documented order: the same
 // bits, and not a float written outside. A kernel without a check_<name> here does not compile.
 #include "back_kernel_checks.h"
+#include "finish_kernel_checks.h"
 #include "kernel_data.h"
+#include "norm_kernel_checks.h"
 #include "product_kernel_checks.h"
+#include "unfused_kernel_checks.h"
 
 namespace gruc::test {
 namespace {
@@ -17,24 +20,30 @@ void check_project() {
       const auto draw = [&](int64_t count) { return odd_values ? mixed(random, count) : random.normals(count); };
       const auto a = draw(kMaxRows * stride), panels = draw(kMaxBlocks * depth * kPanelRow);
       const auto bias = random.normals(kMaxBlocks * kPanelRow);
+      const bool biased = random.integer(0, 3) > 0;
       std::vector<float> sums(static_cast<size_t>(kMaxRows * kMaxBlocks * kPanelRow));
       for (int64_t row = 0; row < kMaxRows; ++row)
         for (int64_t i = 0; i < kMaxBlocks * kPanelRow; ++i) {
-          float sum = bias[i];
+          float sum = biased ? bias[i] : 0.0f;
           for (int64_t k = 0; k < depth; ++k)
             sum = std::fma(a[row * stride + k], panels[(i / kPanelRow * depth + k) * kPanelRow + i % kPanelRow], sum);
           sums[row * kMaxBlocks * kPanelRow + i] = sum;
         }
       for (int64_t rows = 0; rows <= kMaxRows; ++rows)
         for (const Blocks range : kRanges) {
-          const int64_t width = (range.end - range.begin) * kPanelRow;
-          Fenced got(rows * width), expected(rows * width);
+          // Some gates alone, rows with a gap between them: all else stays as it was.
+          const auto gates = static_cast<ProjectGates>(random.integer(kAllGates, kCandidate));
+          const int64_t first = gates == kCandidate ? 2 : 0, last = gates == kResetUpdate ? 2 : kGates;
+          const int64_t width = (range.end - range.begin) * kPanelRow, out_stride = width + 16 * random.integer(0, 2);
+          Fenced got(rows * out_stride), expected(rows * out_stride);
           for (int64_t row = 0; row < rows; ++row)
-            std::memcpy(expected.get() + row * width, &sums[(row * kMaxBlocks + range.begin) * kPanelRow],
-                        static_cast<size_t>(width) * sizeof(float));
-          kernels().project({a.data(), stride, rows, depth, panels.data(), bias.data(), got.get(), range});
-          ASSERT_TRUE(same_memory(got, expected))
-              << "rows " << rows << " depth " << depth << " blocks " << range.begin << " to " << range.end;
+            for (int64_t i = 0; i < width; ++i)
+              if (const int64_t gate = i % kPanelRow / kLanes; gate >= first && gate < last)
+                expected.get()[row * out_stride + i] = sums[(row * kMaxBlocks + range.begin) * kPanelRow + i];
+          kernels().project({a.data(), stride, rows, depth, panels.data(), biased ? bias.data() : nullptr, got.get(),
+                             out_stride, range, gates});
+          ASSERT_TRUE(same_memory(got, expected)) << "rows " << rows << " depth " << depth << " blocks " << range.begin
+                                                  << " to " << range.end << " gates " << gates;
         }
     }
 }
@@ -204,8 +213,8 @@ void check_step_after_overlapped() {
             args.out = out.get();
             args.tiles = tiles;
             args.piece_depth = piece_depth;
-            kernels().project(
-                {x.data(), x_depth, rows, x_depth, input_panels.data(), input_bias.data(), wanted_out.get(), range});
+            kernels().project({x.data(), x_depth, rows, x_depth, input_panels.data(), input_bias.data(),
+                               wanted_out.get(), blocks * kPanelRow, range, kAllGates});
             StepArgs alone = args.step;
             alone.h_next = wanted.h_next.get();
             kernels().step_after(alone);

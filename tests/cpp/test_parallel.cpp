@@ -81,7 +81,7 @@ TEST(UsefulTeam, SmallWorkStaysOnOneThread) {
     gruc_spec spec = make_spec(3, hidden);
     spec.reset = reset;
     const Network network(spec, Params(spec, random));
-    return useful_team(*network.weights(), steps, batch, threads);
+    return useful_team(*network.weights(), LayerKind{}, steps, batch, threads);
   };
   for (const char* unset : {static_cast<const char*>(nullptr), ""}) {
     const Threads chosen(unset);

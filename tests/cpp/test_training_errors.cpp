@@ -12,16 +12,6 @@ namespace {
 constexpr int64_t kHuge = std::numeric_limits<int64_t>::max();
 const gruc_spec kSpec = make_spec(3, 5, 2, GRUC_BIDIRECTIONAL);
 
-::testing::AssertionResult refused(gruc_status status, const char* named, gruc_status wanted = GRUC_INVALID_ARGUMENT) {
-  const std::string words = gruc_last_error();
-  if (status != wanted)
-    return ::testing::AssertionFailure() << "status " << gruc_status_name(status) << ", expected "
-                                         << gruc_status_name(wanted) << " for " << named;
-  if (words.find(named) == std::string::npos)
-    return ::testing::AssertionFailure() << "\"" << words << "\" does not name " << named;
-  return ::testing::AssertionSuccess();
-}
-
 TEST(TrainingErrors, NullsAreNamed) {
   Right right(kSpec);
   size_t size = 0;
@@ -192,6 +182,11 @@ TEST(TrainingErrors, TapesOfOthersAreRefused) {
       {"dropout", [](gruc_spec&, gruc_sequence&, gruc_training& t) { t.dropout = 0.25f; }},
       {"seed", [](gruc_spec&, gruc_sequence&, gruc_training& t) { t.seed = 1; }},
       {"no dropout", [](gruc_spec&, gruc_sequence&, gruc_training& t) { t.dropout = 0.0f; }},
+      {"drop_connect", [](gruc_spec&, gruc_sequence&, gruc_training& t) { t.drop_connect = 0.5f; }},
+      {"input_dropout", [](gruc_spec&, gruc_sequence&, gruc_training& t) { t.input_dropout = 0.5f; }},
+      {"state_dropout", [](gruc_spec&, gruc_sequence&, gruc_training& t) { t.state_dropout = 0.5f; }},
+      {"norm", [](gruc_spec& spec, gruc_sequence&, gruc_training&) { spec.norm = GRUC_NORM_LAYER_GATES; }},
+      {"zoneout", [](gruc_spec& spec, gruc_sequence&, gruc_training&) { spec.zoneout = 0.5f; }},
   };
   for (const Other& other : others) {
     Right right(make_spec(3, 5, 2));

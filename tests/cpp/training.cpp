@@ -47,7 +47,7 @@ gruc_sequence sequence_of(const Network& network, const Problem& problem, const 
   return s;
 }
 
-float* wanted(std::vector<float>& array) { return array.empty() ? nullptr : array.data(); }
+float* wanted(std::vector<float>& array, size_t begin = 0) { return array.empty() ? nullptr : array.data() + begin; }
 
 }  // namespace
 
@@ -83,6 +83,26 @@ Incoming make_incoming(const gruc_spec& spec, const Problem& problem, Random& ra
 std::vector<std::vector<float>*> Gradients::arrays() {
   std::vector<std::vector<float>*> all = {&x, &h0};
   for (auto& array : params) all.push_back(&array);
+  for (auto& array : norms) all.push_back(&array);
+  return all;
+}
+
+std::vector<gruc_layer_gradients> Gradients::layers(size_t begin) {
+  std::vector<gruc_layer_gradients> all;
+  for (size_t i = 0; i + 3 < params.size(); i += 4) {
+    gruc_layer_gradients layer{};
+    layer.weight_ih = wanted(params[i], begin);
+    layer.weight_hh = wanted(params[i + 1], begin);
+    layer.bias_ih = wanted(params[i + 2], begin);
+    layer.bias_hh = wanted(params[i + 3], begin);
+    if (!norms.empty()) {
+      layer.gain_ih = wanted(norms[i], begin);
+      layer.gain_hh = wanted(norms[i + 1], begin);
+      layer.gain_state = wanted(norms[i + 2], begin);
+      layer.bias_state = wanted(norms[i + 3], begin);
+    }
+    all.push_back(layer);
+  }
   return all;
 }
 
@@ -91,8 +111,11 @@ Gradients zeros(const gruc_spec& spec, const Problem& problem) {
   Gradients g;
   g.x.resize(static_cast<size_t>(problem.steps * problem.batch * spec.input_size));
   g.h0.resize(static_cast<size_t>(states_of(spec, problem.batch)));
-  g.params = Params(spec, random).arrays;
-  for (auto& array : g.params) std::fill(array.begin(), array.end(), 0.0f);
+  const Params params(spec, random);
+  g.params = params.arrays;
+  for (size_t i = 0; i < params.norms.size(); ++i)
+    if (i % 8 < 4) g.norms.push_back(params.norms[i]);
+  for (auto* array : g.arrays()) std::fill(array->begin(), array->end(), 0.0f);
   return g;
 }
 
@@ -101,10 +124,7 @@ Gradients gradients(const Network& network, const Problem& problem, const How& h
   gruc_sequence s = sequence_of(network, problem, how);
   if (how.sequence) how.sequence(s);
   const gruc_training training = how.training();
-  std::vector<gruc_layer_gradients> params;
-  for (size_t i = 0; i + 3 < into.params.size(); i += 4)
-    params.push_back(
-        {wanted(into.params[i]), wanted(into.params[i + 1]), wanted(into.params[i + 2]), wanted(into.params[i + 3])});
+  const std::vector<gruc_layer_gradients> params = into.layers();
   gruc_gradients g;
   EXPECT_EQ(gruc_gradients_init(network.weights(), problem.steps, problem.batch, &g), GRUC_OK) << gruc_last_error();
   g.dy = incoming.dy.empty() ? nullptr : incoming.dy.data();
@@ -163,12 +183,14 @@ double distance(Gradients got, const reference::Gradients& expected) {
   if (left.size() != right.size()) return ::testing::AssertionFailure() << left.size() << " against " << right.size();
   for (size_t i = 0; i < left.size(); ++i)
     if (auto same = same_bits(*left[i], *right[i]); !same) {
-      const char* names[] = {"weight_ih", "weight_hh", "bias_ih", "bias_hh"};
+      const char* names[] = {"weight_ih", "weight_hh", "bias_ih",    "bias_hh",
+                             "gain_ih",   "gain_hh",   "gain_state", "bias_state"};
+      const size_t params = a.params.size(), norm = i < 2 + params ? 0 : 1;
       return same << " ("
                   << (i == 0   ? "x"
                       : i == 1 ? "h0"
-                               : names[(i - 2) % 4])
-                  << ", layer " << (i < 2 ? 0 : (i - 2) / 4) << ")";
+                               : names[(i - 2) % 4 + 4 * norm])
+                  << ", layer " << (i < 2 ? 0 : (i - 2 - norm * params) / 4) << ")";
     }
   return ::testing::AssertionSuccess();
 }

@@ -53,12 +53,15 @@ struct Incoming {
 };
 Incoming make_incoming(const gruc_spec& spec, const Problem& problem, Random& random);
 
-// Where gradients go; empty: not wanted. params as Params::arrays, four for each layer and direction.
+// Where gradients go; empty: not wanted. For each layer and direction params has the four of Params::arrays, norms the
+// first four of Params::norms.
 struct Gradients {
   std::vector<float> x, h0;
-  std::vector<std::vector<float>> params;
+  std::vector<std::vector<float>> params, norms;
 
   std::vector<std::vector<float>*> arrays();
+  // Of every array from number `begin` on.
+  std::vector<gruc_layer_gradients> layers(size_t begin = 0);
 };
 // All that there are.
 Gradients zeros(const gruc_spec& spec, const Problem& problem);

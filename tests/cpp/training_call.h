@@ -16,9 +16,7 @@ struct Right {
         y(static_cast<size_t>(4 * 3 * width_of(spec)), 7.0f),
         into(zeros(spec, problem)) {
     for (auto* array : into.arrays()) std::fill(array->begin(), array->end(), 7.0f);
-    const auto at = [](std::vector<float>& v) { return v.empty() ? nullptr : v.data(); };
-    for (size_t i = 0; i < into.params.size(); i += 4)
-      layers.push_back({at(into.params[i]), at(into.params[i + 1]), at(into.params[i + 2]), at(into.params[i + 3])});
+    layers = into.layers();
     EXPECT_EQ(gruc_sequence_init(weights(), 4, 3, &s), GRUC_OK);
     s.x = problem.x.data();
     s.lengths = problem.lengths.empty() ? nullptr : problem.lengths.data();

@@ -76,33 +76,57 @@ def all_includes(path: Path) -> set[str]:
 # simd -> kernels -> cpu -> core -> c_api: each room, by the first pattern that its files match, and what its files may
 # include of the core. What the core offers its backend (backend.h, arena.h ...) is below cpu; the rest of it is above.
 KERNEL_TABLE = r"cpu/kernel_table\.h"
-BACKEND_VIEW = r"arena\.h|backend\.h|cell_step\.h|status\.h"
+BACKEND_VIEW = r"arena\.h|backend\.h|cell_step\.h|status\.h|unfused_step\.h|unfused_tape\.h"
 ROOMS = [
     ("simd", r"cpu/simd/.*", r""),
     ("kernels", r"cpu/kernels/.*", rf"{KERNEL_TABLE}|cpu/kernels/.*"),
     ("kernel object", r"cpu/kernels\.cpp", rf"{KERNEL_TABLE}|cpu/simd/.*|cpu/kernels/.*|cpu/kernels\.def"),
-    ("kernel table", rf"{KERNEL_TABLE}|cpu/kernels\.def", r"cpu/kernels\.def"),
+    ("layout", r"cpu/layout\.h", r""),
+    ("unfused arguments", r"cpu/unfused_args\.h", r"cpu/layout\.h"),
+    ("kernel table", rf"{KERNEL_TABLE}|cpu/kernels\.def", r"cpu/kernels\.def|cpu/unfused_args\.h"),
     ("cpu, rows", r"cpu/rows\.h", r""),
+    ("cpu, masks", r"cpu/masks\.(h|cpp)", r"cpu/(masks|team)\.h|backend\.h"),
+    ("cpu, a member of a layer", r"cpu/layer_member\.(h|cpp)", r"cpu/(layer_member|rows|team)\.h|backend\.h"),
+    ("cpu, unfused", r"cpu/unfused_layer\.(h|cpp)", rf"cpu/(layer_member|masks|unfused_layer)\.h|{BACKEND_VIEW}"),
     ("cpu, backward's panels", r"cpu/back_panels\.(h|cpp)", r"cpu/back_panels\.h|weights\.h"),
     (
         "cpu, backward's layer",
         r"cpu/back_layer\.(h|cpp)",
         rf"cpu/(back_layer|back_panels|rows|team)\.h|{BACKEND_VIEW}",
     ),
-    ("cpu, backward's products", r"cpu/back_products\.(h|cpp)", r"cpu/(back_layer|back_products)\.h"),
-    ("cpu, backward", r"cpu/cpu_backward\.cpp", rf"cpu/back_products\.h|{BACKEND_VIEW}"),
-    ("cpu", r"cpu/[^/]*", rf"{KERNEL_TABLE}|cpu/(dispatch|features|rows|team)\.h|weights\.h|{BACKEND_VIEW}"),
+    ("cpu, backward's products", r"cpu/back_products\.(h|cpp)", r"cpu/(back_layer|back_products|masks)\.h"),
+    (
+        "cpu, backward's sums",
+        r"cpu/unfused_sums\.(h|cpp)",
+        r"cpu/(back_layer|unfused_layer|unfused_sums)\.h|unfused_step\.h",
+    ),
+    ("cpu, a member of backward", r"cpu/back_member\.(h|cpp)", r"cpu/(back_member|back_products)\.h"),
+    (
+        "cpu, unfused backward",
+        r"cpu/unfused_backward\.(h|cpp)",
+        r"cpu/(back_member|masks|unfused_backward|unfused_layer|unfused_sums)\.h|(backend|unfused_step)\.h",
+    ),
+    ("cpu, backward", r"cpu/cpu_backward\.cpp", r"cpu/(back_member|unfused_backward)\.h|cell_step\.h"),
+    ("cpu, forward", r"cpu/cpu_backend\.cpp", r"cpu/(layer_member|unfused_layer)\.h|(arena|cell_step)\.h"),
+    ("cpu", r"cpu/[^/]*", rf"{KERNEL_TABLE}|cpu/(dispatch|features|team)\.h|(backend|status)\.h"),
     ("status", r"status\.h|spec\.h|parallel\.h", r""),
     ("arena", r"arena\.h", r"status\.h"),
     ("spec, parallel", r"spec\.cpp|parallel\.cpp", r"spec\.h|parallel\.h|status\.h"),
     ("cell step", r"cell_step\.h", KERNEL_TABLE),
     ("reference", r"reference\.(h|cpp)", r"reference\.h|spec\.h"),
-    ("weights", r"weights\.(h|cpp)", rf"{KERNEL_TABLE}|cpu/dispatch\.h|arena\.h|spec\.h|status\.h|weights\.h"),
+    ("norms' weights", r"norm_weights\.(h|cpp)", rf"{KERNEL_TABLE}|(arena|norm_weights|spec|status)\.h"),
+    ("weights", r"weights\.(h|cpp)", rf"{KERNEL_TABLE}|cpu/dispatch\.h|(arena|norm_weights|spec|status|weights)\.h"),
+    ("unfused step", r"unfused_step\.h", r"weights\.h"),
+    ("unfused tape", r"unfused_tape\.h", r"(arena|backend)\.h"),
     ("backend", r"backend\.h", r"parallel\.h|weights\.h"),
-    ("state", r"state\.(h|cpp)", r"arena\.h|backend\.h|cell_step\.h|parallel\.h|state\.h|status\.h|weights\.h"),
-    ("tape", r"tape\.(h|cpp)", r"(arena|backend|status|tape)\.h"),
+    ("state", r"state\.(h|cpp)", r"(arena|backend|cell_step|parallel|state|status|unfused_step|weights)\.h"),
+    ("tape", r"tape\.(h|cpp)", r"(arena|backend|status|tape|unfused_tape)\.h"),
     ("forward", r"forward\.(h|cpp)", r"(arena|backend|forward|parallel|status|tape|weights)\.h"),
-    ("backward", r"backward\.(h|cpp)", r"(arena|backend|backward|forward|parallel|status|tape|weights)\.h"),
+    (
+        "backward",
+        r"backward\.(h|cpp)",
+        r"(arena|backend|backward|forward|parallel|status|tape|unfused_tape|weights)\.h",
+    ),
     ("c_api", r"c_api\.cpp", r"cpu/dispatch\.h|(arena|backward|forward|parallel|spec|state|status|tape|weights)\.h"),
 ]
 
@@ -249,6 +273,7 @@ def test_enums_agree() -> None:
     assert kinds == packing.KINDS
     assert header_enum("GRUC_RESET_") == packing.RESETS
     assert header_enum("GRUC_UPDATE_") == packing.UPDATES
+    assert header_enum("GRUC_NORM_") == {name or "none": number for name, number in packing.NORM_KINDS.items()}
     # packing.pack and core_module.cpp use these as numbers.
     assert header_enum("GRUC_BIAS_") == {"none": 0, "input": 1, "hidden": 2, "both": 3}
     directions = header_enum("GRUC_")

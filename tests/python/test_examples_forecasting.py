@@ -57,20 +57,27 @@ def test_quick(tmp_path: Path) -> None:
     assert (tmp_path / "out/forecasts.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.parametrize("engine", ["gru_c.torch.GRU", "torch.nn.GRU"])
 def test_a_run_that_does_not_learn_fails(
-    example: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    example: ModuleType,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    engine: str,
 ) -> None:
     monkeypatch.setattr(example, "RATE", 0.0)
     monkeypatch.setattr(example, "UNITS_TRIED", (4,))
-    assert example.main(["--epochs=1", f"--out={tmp_path}"]) == 1
-    assert "of the seasonal-naive one, expected 0.9 or less" in capsys.readouterr().out.replace("\n", " ")
+    assert example.main(["--epochs=1", f"--engine={engine}", f"--out={tmp_path}"]) == 1
+    said = capsys.readouterr().out.replace("\n", " ")
+    assert "of the seasonal-naive one, expected 0.9 or less" in said
+    assert "gives other bits" not in said
 
 
 def test_served_bits(example: ModuleType, tmp_path: Path) -> None:
     record, file = example.sunspots(), tmp_path / "model.safetensors"
     rows = example.inputs(record)
     torch.manual_seed(3)
-    model = example.Model(example.ENGINES["gru_c"], rows, record.targets(), 17)
+    model = example.Model(example.ENGINES["gru_c.torch.GRU"], rows, record.targets(), 17)
     example.save_file(model.state_dict(), file)
     differ, forecast, _ = example.check_served(record, model, file)
     assert differ == []

@@ -302,7 +302,7 @@ def test_the_documentation_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         pytest.skip("the documentation is not beside the tests")
     monkeypatch.chdir(tmp_path)
     found = re.findall(r"```python\n(.*?)```", document.read_text(encoding="utf-8"), re.DOTALL)
-    assert len(found) == 2
+    assert len(found) == 3
     exec("\n".join(found), {})
 
 

@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
+from norm_tools import norm_params
 
 from gru_c import GRU, GRUSpec
+from gru_c.spec import NORMS
 from strategies import Case, cases, random_params
 
 safetensors = pytest.importorskip("safetensors.numpy", reason="safetensors is not installed (gru-c[safetensors])")
@@ -30,6 +32,31 @@ def test_round_trip(tmp_path_factory: pytest.TempPathFactory, case: Case) -> Non
         assert np.array_equal(twin.params[name], value)
     for a, b in zip(gru(x), twin(x), strict=True):
         assert np.array_equal(a, b, equal_nan=True)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_norms_and_their_statistics(tmp_path: pathlib.Path, norm: str) -> None:
+    steps = 0 if not norm.startswith("batch") else 1 if norm == "batch_input" else 4
+    reset = "candidate" if norm == "layer_sum" else "after"
+    spec = GRUSpec(3, 5, norm=norm, reset=reset, norm_steps=steps, norm_epsilon=1e-3, zoneout=0.25)  # type: ignore[arg-type]
+    gru = GRU(spec, norm_params(spec, np.random.default_rng(0)))
+    gru.save(tmp_path / "m.safetensors")
+    twin = GRU.load(tmp_path / "m.safetensors")
+    assert twin.spec == spec
+    assert list(twin.params) == list(gru.params)
+    assert all(np.array_equal(twin.params[name], array) for name, array in gru.params.items())
+    x = np.random.default_rng(1).standard_normal((7, 4, 3))
+    assert np.array_equal(twin(x)[0], gru(x)[0])
+
+
+def test_files_from_before_the_norms(model: pathlib.Path) -> None:
+    with safetensors.safe_open(model, framework="numpy") as file:
+        about = json.loads(file.metadata()["gru_c"])
+    new = ("norm", "norm_epsilon", "norm_steps", "zoneout", "attention")
+    about["spec"] = {name: value for name, value in about["spec"].items() if name not in new}
+    assert len(about["spec"]) == 14
+    rewrite(model, {}, {"gru_c": json.dumps(about)})
+    assert GRU.load(model).spec == GRUSpec(3, 5)
 
 
 @pytest.fixture

@@ -256,7 +256,9 @@ def test_default_threads_are_torchs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         gru_c.GRU,
         "__call__",
-        lambda self, x, h0, lengths, out, threads: seen.append(threads) or forward(self, x, h0, lengths, out, threads),
+        lambda self, x, h0, lengths, out, threads, *others: (
+            seen.append(threads) or forward(self, x, h0, lengths, out, threads, *others)
+        ),
     )
     monkeypatch.setattr(torch, "get_num_threads", lambda: 7)
     with torch.no_grad():

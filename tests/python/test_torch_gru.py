@@ -220,11 +220,12 @@ def test_the_documents_code_runs() -> None:
     document = pathlib.Path(__file__).parents[2] / "docs" / "torch.md"
     if not document.exists():
         pytest.skip("docs/torch.md is not beside the tests")
-    found = re.search(r"```python\n(.*?)```", document.read_text(), re.DOTALL)
-    assert found
+    plain, normalised = re.findall(r"```python\n(.*?)```", document.read_text(), re.DOTALL)
     names: dict[str, Any] = {}
-    exec(found[1], names)
+    exec(plain, names)
     assert names["stream"].step(np.zeros((1, 64), np.float32)).shape == (1, 128)
+    exec(normalised, names)
+    assert names["stream"].step(np.zeros((1, 8), np.float32)).shape == (1, 32)
 
 
 def test_without_torch_the_import_says_what_to_install() -> None:

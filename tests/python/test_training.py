@@ -1,7 +1,7 @@
-"""forward_train and backward: shapes, layouts, what None means, what a tape keeps, dropout.
+"""forward_train and backward: shapes, layouts, what None means, what a tape keeps.
 
 Here derivatives along one direction tell whether gradients are in place; test_gradients.py holds them against PyTorch.
-Bad arguments are in test_training_mistakes.py, update in test_update.py.
+Bad arguments are in test_training_mistakes.py, dropout and zoneout in test_regularisers.py, update in test_update.py.
 """
 
 from __future__ import annotations
@@ -311,43 +311,6 @@ def test_recompute_and_threads_change_no_bit(isa: str) -> None:
                     x, None, lengths, dropout=0.3, seed=5, recompute=recompute, threads=threads
                 )
                 assert_same(gru.backward(tape, dy, dh_n, threads=threads), want)
-
-
-def test_dropout_is_between_layers(isa: str) -> None:
-    gru = make(num_layers=2)
-    x = noise(30, 8, 3)
-    y, h_n, _ = gru.forward_train(x, dropout=0.5, seed=1)
-    plain, plain_h = gru(x)
-    assert np.array_equal(h_n[0], plain_h[0])  # below the masks
-    assert not np.array_equal(y, plain)
-    assert np.array_equal(gru.forward_train(x, dropout=0.5, seed=1, threads=2)[0], y)
-    assert not np.array_equal(gru.forward_train(x, dropout=0.5, seed=2)[0], y)
-    assert not np.array_equal(gru.forward_train(x, dropout=0.5, seed=1 + 2**32)[0], y)
-    assert not np.array_equal(gru.forward_train(x, dropout=0.4, seed=1)[0], y)
-    assert np.array_equal(gru.forward_train(x, dropout=0, seed=2**64 - 1)[0], plain)
-    assert np.array_equal(make().forward_train(x, dropout=0.5)[0], make()(x)[0])  # one layer: nothing between
-
-    # Nothing of the first layer comes through: the second alone, on zeros.
-    second = {name.replace("_l1", "_l0"): array for name, array in gru.params.items() if "_l1" in name}
-    y, _, tape = gru.forward_train(x, dropout=1)
-    assert np.array_equal(y, GRU(GRUSpec(5, 5), second)(np.zeros((30, 8, 5)))[0])
-    grads = gru.backward(tape, y)
-    assert not any(grads[name].any() for name in ("x", "weight_ih_l0", "weight_hh_l0", "bias_ih_l0"))
-    assert not grads["weight_ih_l1"].any()
-    assert grads["weight_hh_l1"].any()
-
-
-def test_gradients_under_dropout_are_the_derivatives() -> None:
-    gru = make(num_layers=3, bidirectional=True, batch_first=True)
-    x, dy, direction = noise(4, 9, 3), noise(4, 9, 10, seed=2), noise(4, 9, 3, seed=3)
-
-    def loss(at: Floats) -> float:
-        return float(np.sum(gru.forward_train(at, dropout=0.4, seed=7)[0] * dy, dtype=np.float64))
-
-    grad = gru.backward(gru.forward_train(x, dropout=0.4, seed=7)[2], dy, wrt=["x"])["x"]
-    want = (loss(x + np.float32(0.01) * direction) - loss(x - np.float32(0.01) * direction)) / 0.02
-    slope = (grad * direction).astype(np.float64)
-    assert np.sum(slope) == pytest.approx(want, abs=2e-3 * np.sum(np.abs(slope)))
 
 
 def test_truncated_backpropagation() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from norm_tools import norm_params
 
 from gru_c import GRU, GRUSpec, Tape
 from strategies import Floats, random_params
@@ -47,6 +48,15 @@ X = noise(7, 4, 3)
         (lambda f: f(X, dropout=float("nan")), ValueError, "dropout: expected 0 to 1, got nan"),
         (lambda f: f(X, dropout="half"), TypeError, "dropout: expected a number from 0 to 1, got 'half'"),
         (lambda f: f(X, dropout=True), TypeError, "dropout: expected a number from 0 to 1, got True"),
+        *(
+            (lambda f, name=name, rate=rate: f(X, **{name: rate}), error, f"{name}: expected {words}")
+            for name in ("drop_connect", "input_dropout", "state_dropout")
+            for rate, error, words in (
+                (1.01, ValueError, "0 to 1, got 1.01"),
+                (-1, ValueError, "0 to 1, got -1"),
+                ("1", TypeError, "a number from 0 to 1, got '1'"),
+            )
+        ),
         (lambda f: f(X, seed=-1), ValueError, r"seed: expected 0 to 2\*\*64 - 1, got -1"),
         (lambda f: f(X, seed=2**64), ValueError, "seed: expected 0 to .*got 18446744073709551616"),
         (lambda f: f(X, seed=0.5), TypeError, "seed: expected an int, got 0.5"),
@@ -63,6 +73,22 @@ def test_bad_forward(call: Any, error: type[Exception], words: str) -> None:
     with pytest.raises(error, match=words):
         call(gru.forward_train)
     assert np.array_equal(gru.forward_train(X)[0], want)
+
+
+@pytest.mark.parametrize(
+    ("fields", "rates"),
+    [
+        ({"norm": "layer_gates"}, {}),
+        ({"zoneout": 0.1}, {}),
+        ({}, {"input_dropout": 0.1}),
+        ({}, {"state_dropout": 1}),
+    ],
+)
+def test_not_everything_can_be_recomputed(fields: dict[str, Any], rates: dict[str, float]) -> None:
+    gru = GRU(GRUSpec(3, 5, **fields), norm_params(GRUSpec(3, 5, **fields), np.random.default_rng(0)))
+    with pytest.raises(ValueError, match="recompute: not with a norm, zoneout, attention, input_dropout or state"):
+        gru.forward_train(X, recompute=True, **rates)
+    assert np.isfinite(gru.forward_train(X, recompute=False, **rates)[0]).all()
 
 
 def test_out_may_not_overlap_an_input() -> None:
@@ -212,8 +238,14 @@ def test_a_tape_that_does_not_fit() -> None:
         "    gru.forward_train(x)\n"
         "except MemoryError as error:\n"
         "    print(error)\n"
+        "try:\n"
+        "    gru.forward_train(x, input_dropout=0.5)\n"
+        "except MemoryError as error:\n"
+        "    print(error)\n"
         "y, _, tape = gru.forward_train(x[:5])\n"
         "assert np.array_equal(y, gru(x[:5])[0]) and gru.backward(tape, y)['x'].any()\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert re.fullmatch(r"tape: 20480\d{5} bytes do not fit; recompute=True needs a quarter of them\n", done.stdout)
+    plain, dropped = done.stdout.splitlines()
+    assert re.fullmatch(r"tape: 20480\d{5} bytes do not fit; recompute=True needs a quarter of them", plain)
+    assert re.fullmatch(r"tape: \d{10} bytes do not fit", dropped)

@@ -9,6 +9,10 @@ import pytest
 torch: Any = pytest.importorskip("torch", reason="gru_c.torch needs PyTorch")
 gt: Any = pytest.importorskip("gru_c.torch")
 
+PER_STEP = ("batch_step", "batch_mixed")
+# Of the calls of normalised networks.
+STEPS, BATCH = 6, 5
+
 # Two float32 computations of at most 3 layers and 9 steps; gradients are sums over all steps and rows.
 TOLERANCE = 1e-5
 
@@ -53,3 +57,38 @@ def assert_same(actual: dict[str, Any], expected: dict[str, Any]) -> None:
     assert actual.keys() == expected.keys()
     for name, value in expected.items():
         assert torch.equal(actual[name], value), name
+
+
+def norm_options(norm: str | None, norm_steps: int = STEPS) -> dict[str, Any]:
+    """What a norm needs."""
+    needed: dict[str, Any] = {"norm": norm}
+    if norm == "layer_sum":
+        needed["reset"] = "candidate"
+    if norm in PER_STEP:
+        needed["norm_steps"] = norm_steps
+    return needed
+
+
+def made(norm: str | None, norm_steps: int = STEPS, seed: int = 0, **others: Any) -> Any:
+    """Of 3 features and 7 units, with random gains."""
+    torch.manual_seed(seed)
+    module = gt.GRU(3, 7, **norm_options(norm, norm_steps), **others)
+    with torch.no_grad():
+        for name, value in module.named_parameters():
+            if name.startswith("gain"):
+                value.uniform_(0.5, 1.5)
+    return module
+
+
+def trained(norm: str | None, norm_steps: int = STEPS, calls: int = 2, **others: Any) -> Any:
+    """After some calls in training, in eval mode."""
+    module = made(norm, norm_steps, **others)
+    x = randn(STEPS, BATCH, 3, seed=8)
+    with torch.no_grad():
+        for call in range(calls):
+            module(x + call)
+    return module.eval()
+
+
+def numbers(tensors: Any) -> dict[str, Any]:
+    return {name: value.detach().numpy().copy() for name, value in tensors}

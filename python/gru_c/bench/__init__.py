@@ -1,4 +1,4 @@
-"""gru-c bench: gru_c beside PyTorch, ONNX Runtime and OpenVINO, and beside what the machine itself allows; --training.
+"""gru-c bench: gru_c beside PyTorch, ONNX Runtime, OpenVINO and what the machine itself allows; --training, --norms.
 Needs gru-c[bench]; PyTorch must be there, the other peers may be missing. Must not be imported by the library.
 """
 
@@ -38,6 +38,7 @@ class Options:
     json: Path | None = None
     plot: Path | None = None
     training: bool = False
+    norms: bool = False
 
     @property
     def seconds_each(self) -> float:
@@ -75,6 +76,8 @@ def run(options: Options, console: Console | None = None) -> dict[str, Any]:
     console = console or report.console()
     if options.training:
         return _training(options, late, console)
+    if options.norms:
+        return _norms(options, late, console)
 
     from gru_c import _machine
     from gru_c.bench import steadiness
@@ -133,6 +136,17 @@ def _training(options: Options, late: Iterable[str], console: Console) -> dict[s
     result = _introduce(options, {"torch": peers_torch}, {}, late, console)
     rows = training.run(cells, _machine, str(result["machine"]["isa"]), options.seconds_each, console)
     result["training"] = [row.as_dict() for row in rows]
+    _write_json(options, result, console)
+    return result
+
+
+def _norms(options: Options, late: Iterable[str], console: Console) -> dict[str, Any]:
+    from gru_c.bench import norms, peers_torch
+
+    cells = norms.cells(options.threads, quick=options.quick, only=options.only)
+    result = _introduce(options, {"torch": peers_torch}, {}, late, console)
+    rows = norms.run(cells, options.seconds_each, console)
+    result["norms"] = [row.as_dict() for row in rows]
     _write_json(options, result, console)
     return result
 

@@ -5,6 +5,7 @@ No room for the compiled core, nor for what Keras does around the cells: states 
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from typing import Any, Final
 
@@ -35,8 +36,8 @@ def load_keras(layer: Any) -> Imported:
 
     Args:
         layer: a `keras.layers.GRU`, a `GRUCell` or an `RNN` around one, or a `Bidirectional` with merge_mode "concat"
-            around a `GRU`. Keras has `kernel` [I, 3H] and `recurrent_kernel` [H, 3H] with columns z, r, h, and `bias`
-            [2, 3H] with reset_after, else [3H].
+            around a `GRU`; those of gru_c.keras too. Keras has `kernel` [I, 3H] and `recurrent_kernel` [H, 3H] with
+            columns z, r, h, and `bias` [2, 3H] with reset_after, else [3H].
 
     The imported GRU is batch-first, as Keras is, and runs as Keras does in inference: without dropout. It always gives
     whole sequences; return_sequences, return_state, stateful, unroll and mixed precision change no weight. Keras'
@@ -49,6 +50,7 @@ def load_keras(layer: Any) -> Imported:
     Raises:
         TypeError: not a Keras 3 GRU.
         ValueError: a layer that is not built, an activation or merge mode that has no counterpart.
+        RuntimeError: a batch norm of gru_c.keras.GRU that was never trained.
         ImportError: keras is not installed.
 
     The equations are those of https://keras.io/api/layers/recurrent_layers/gru/ (`keras/src/layers/rnn/gru.py`).
@@ -68,6 +70,10 @@ def _load_one_direction(keras: Any, layer: Any) -> Imported:
         raise TypeError(f"layer: expected a GRU, a GRUCell or a Bidirectional(GRU) of Keras 3, got {kind}")
     if not cell.built:
         raise ValueError(f"layer: {layer.name!r} has no weights yet; call it or its build(input_shape) first")
+    ours = sys.modules.get("gru_c.keras")
+    if ours is not None and isinstance(layer, ours.GRU):  # with its norm and zoneout
+        network = layer.network()
+        return network.spec, dict(network.params), {}
     spec = GRUSpec(
         input_size=int(cell.kernel.shape[0]),
         hidden_size=int(cell.units),

@@ -15,6 +15,7 @@ from gru_c.spec import Bias, GRUSpec
 
 # a cell's names are a layer's names without the suffix
 _NAME = re.compile(r"(weight|bias)_(ih|hh)(_l([0-9]{1,9})(_reverse)?)?")
+_NORM_NAME = re.compile(r"((gain|bias)_state|(gain|mean|var)_(ih|hh))_l[0-9]{1,9}(_reverse)?|trained_steps")
 _BIASES: dict[tuple[bool, bool], Bias] = {
     (True, True): True,
     (True, False): "input",
@@ -35,7 +36,8 @@ def load_torch(source: Any, *, prefix: str = "", batch_first: bool | None = None
             only then.
         batch_first: of the imported GRU; None: the module's own, False for a state_dict, which does not hold it.
 
-    Dropout between layers acts in training only; what is imported is the network in eval mode.
+    Dropout acts in training only; what is imported is the network in eval mode, of gru_c.torch.GRU's batch norms with
+    the population statistics of the steps trained on. A state_dict does not say how its network is normalised.
 
     Returns:
         (spec, parameters in float32, {}): PyTorch holds no initial state.
@@ -43,6 +45,7 @@ def load_torch(source: Any, *, prefix: str = "", batch_first: bool | None = None
     Raises:
         TypeError: not a GRU, or parameters that are not floating-point numbers.
         ValueError: names that are missing or not a GRU's, or shapes that do not fit each other.
+        RuntimeError: a batch norm that was never trained has no population statistics.
         ImportError: a module, but torch is not installed.
 
     The equations and names are those of https://pytorch.org/docs/stable/generated/torch.nn.GRU.html.
@@ -63,8 +66,10 @@ def load_torch(source: Any, *, prefix: str = "", batch_first: bool | None = None
     if prefix:
         raise ValueError(f"prefix: only for a state_dict, got {prefix!r} with a module")
     if isinstance(source, (ours.GRU, ours.GRUCell)):
-        spec = source.spec if batch_first is None else replace(source.spec, batch_first=batch_first)
-    elif isinstance(source, nn.GRUCell):
+        network = source.network()
+        spec = network.spec if batch_first is None else replace(network.spec, batch_first=batch_first)
+        return spec, dict(network.params), {}
+    if isinstance(source, nn.GRUCell):
         spec = GRUSpec(source.input_size, source.hidden_size, bias=source.bias, batch_first=bool(batch_first))
     else:
         spec = GRUSpec(
@@ -120,6 +125,11 @@ def _gru_entries(state_dict: Mapping[Any, Any], prefix: str) -> dict[str, Any]:
     start = prefix if not prefix or prefix.endswith(".") else prefix + "."
     entries = {str(key)[len(start) :]: value for key, value in state_dict.items() if str(key).startswith(start)}
     strange = [key for key in entries if not _NAME.fullmatch(key)]
+    if any(_NORM_NAME.fullmatch(key) for key in strange):
+        raise ValueError(
+            "source: the state_dict of a normalised GRU does not say which norm it has; pass the gru_c.torch.GRU that "
+            "it was loaded into"
+        )
     if strange or not entries:
         what = f"not a GRU's: {_listed(strange)}" if strange else "no keys"
         tails = [str(key).rpartition(".") for key in state_dict]

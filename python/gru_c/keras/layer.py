@@ -6,18 +6,19 @@ No room for the equations, nor for what Keras does around the loop: weights, sta
 from __future__ import annotations
 
 import warnings
-from dataclasses import replace
 from typing import Any
 
 import keras
 import torch
 
 from gru_c.arrays import as_threads
-from gru_c.importers.keras import activation_of
+from gru_c.gru import GRU as Network
+from gru_c.keras.fused import Fused
 from gru_c.keras.masks import Masked
-from gru_c.spec import GRUSpec
-from gru_c.torch import Packed
+from gru_c.spec import Norm
 from gru_c.torch import gru as run_gru
+from gru_c.torch.module import network_of
+from gru_c.torch.statistics import as_fraction
 
 
 @keras.saving.register_keras_serializable(package="gru_c")
@@ -33,12 +34,20 @@ class GRU(keras.layers.GRU):  # type: ignore[misc]  # keras has no types here
 
     So it does, without a warning, while a model is traced for export. `unroll` and `use_cudnn` change nothing.
 
+    Keras has no loop for a norm, zoneout or drop_connect: with these, such arguments are refused, and export. Batch
+    norms take the batch's statistics where `training` is true, and those of the population else or where the layer is
+    frozen (`trainable=False`), as `keras.layers.BatchNormalization` does; the population's are non-trainable weights,
+    and there are no gradients through them. A norm's weights have Keras' order of columns: z, r, n.
+
     Args:
         units, ...: those of `keras.layers.GRU`, https://keras.io/api/layers/recurrent_layers/gru/; `dropout` draws the
             masks that Keras draws, so the same seed gives the same results.
         recompute: keep only the states for backward, a quarter of the memory, and compute the gates again; the same
             bits.
         threads: at most this many; small work takes fewer. None: `torch.get_num_threads()`.
+        norm, norm_epsilon, zoneout: those of `gru_c.GRUSpec`; norm="layer_sum" has the reset gate of Dreamer's cell and
+            needs `reset_after`.
+        norm_steps, momentum, drop_connect: those of `gru_c.torch.GRU`. Masks come from the layer's `seed`.
 
     Call arguments: those of `keras.layers.GRU`: `sequences` [B, T, I], `initial_state` [B, units], `mask` [B, T] with
     True wherever a step runs, in any pattern, `training`.
@@ -49,7 +58,18 @@ class GRU(keras.layers.GRU):  # type: ignore[misc]  # keras has no types here
     """
 
     def __init__(
-        self, units: int, *args: Any, recompute: bool = False, threads: int | None = None, **kwargs: Any
+        self,
+        units: int,
+        *args: Any,
+        recompute: bool = False,
+        threads: int | None = None,
+        norm: Norm | None = None,
+        norm_epsilon: float = 1e-5,
+        norm_steps: int | None = None,
+        momentum: float = 0.1,
+        zoneout: float = 0.0,
+        drop_connect: float = 0.0,
+        **kwargs: Any,
     ) -> None:
         super().__init__(units, *args, **kwargs)
         if (self.compute_dtype, self.variable_dtype) != ("float32", "float32"):
@@ -63,16 +83,33 @@ class GRU(keras.layers.GRU):  # type: ignore[misc]  # keras has no types here
             as_threads(threads)
         self.recompute = recompute
         self.threads = threads
+        self.norm = norm
+        self.norm_epsilon = norm_epsilon
+        self.norm_steps = norm_steps
+        self.momentum = as_fraction("momentum", momentum)
+        self.zoneout = as_fraction("zoneout", zoneout)
+        self.drop_connect = as_fraction("drop_connect", drop_connect)
         # torch.compile cannot look into the core
         self.supports_jit = False
-        self._fused = _Fused()
+        self._fused = Fused(self)
+        if self._own and self._no_fused_training:
+            raise ValueError(f"{self._no_fused_training} is not to be had with {self._own}")
+
+    @property
+    def _own(self) -> str | None:
+        """Which argument it is that Keras' own loop does not know."""
+        own = {"norm": self.norm, "zoneout": self.zoneout, "drop_connect": self.drop_connect}
+        return next((f"{name}={value!r}" for name, value in own.items() if value), None)
 
     def build(self, sequences_shape: Any, initial_state_shape: Any = None) -> None:
         super().build(sequences_shape, initial_state_shape)
         try:
-            self._fused.find_spec(self.cell)
+            self._fused.find_spec()
         except ValueError as error:
+            if self._own:
+                raise
             self._warn(f"{error}; every call")
+        self._fused.add_weights()
         if self._no_fused_training:
             self._warn(f"{self._no_fused_training} has no fused form; every call in training")
 
@@ -103,7 +140,9 @@ class GRU(keras.layers.GRU):  # type: ignore[misc]  # keras has no types here
                 "set KERAS_TORCH_DEVICE=cpu before keras is imported, or use keras.layers.GRU"
             )
         training = bool(training)
-        if self._fused.specs is None or (training and self._no_fused_training) or _is_traced(sequences):
+        if self._own and _is_traced(sequences) and not sequences.is_meta:
+            raise NotImplementedError(f"gru_c.keras.GRU: {self._own} has no form in Keras, and cannot be traced")
+        if self._fused.spec is None or (training and self._no_fused_training) or _is_traced(sequences):
             # Keras' GRU knows no masks for each gate (keras 3.15 fails there), its RNN does
             per_gate = training and self.dropout and self.cell.implementation == 1
             loop = keras.layers.RNN.inner_loop if per_gate else keras.layers.GRU.inner_loop
@@ -119,16 +158,26 @@ class GRU(keras.layers.GRU):  # type: ignore[misc]  # keras has no types here
         state = state.expand(len(x), -1)
         if self.stateful:
             state = state.clone()  # Keras overwrites it after the call, before backward
+        by_batch = training and (self.trainable or not self._fused.spec.has_batch_norm)
+        spec, tensors = self._fused.training() if by_batch else self._fused.inference()
+        statistics: dict[str, torch.Tensor] = {}
         y, h_n = run_gru(
             x if masked is None else masked.compact(x),
             state[None],
-            self._fused.parameters(self.cell),
-            self._fused.specs[self.go_backwards],
+            tensors,
+            spec,
             lengths=None if masked is None else masked.lengths,
+            seed=self._seed() if by_batch and (self.zoneout or self.drop_connect) else 0,
             recompute=self.recompute,
             threads=self.threads,
             packed=self._fused.packed,
+            training=by_batch,
+            drop_connect=self.drop_connect if by_batch else 0.0,
+            statistics=statistics,
         )
+        if statistics:
+            lengths = torch.full((len(x),), x.shape[1]) if masked is None else masked.lengths
+            self._fused.average(statistics, lengths.numpy(), self.momentum)
         last = h_n[0] if masked is None else masked.last(h_n[0])
         if not self.return_sequences:
             return last, last[:, None], [h_n[0]]
@@ -146,55 +195,30 @@ class GRU(keras.layers.GRU):  # type: ignore[misc]  # keras has no types here
             return None
         return Masked(steps, go_backwards=self.go_backwards, zero_output=self.zero_output_for_mask)
 
-    def get_config(self) -> dict[str, Any]:
-        """Keras' own; `recompute` and `threads` only where they are set, so that keras.layers.GRU takes it too."""
-        own = {"recompute": self.recompute or None, "threads": self.threads}
-        return {**super().get_config(), **{name: value for name, value in own.items() if value is not None}}
+    def _seed(self) -> int:
+        """A new one from the layer's own generator."""
+        high, low = (int(part) & 0xFFFFFFFF for part in self.cell.seed_generator.next())
+        return high << 32 | low
 
+    def network(self) -> Network:
+        """A copy of the network as it is now in inference, as a `gru_c.GRU`: to call on arrays, to stream, to save.
 
-class _Fused:
-    """What a layer has of the core, in an object that Keras does not track."""
-
-    def __init__(self) -> None:
-        self.specs: dict[bool, GRUSpec] | None = None  # by go_backwards
-        self.packed = Packed()
-
-    def find_spec(self, cell: Any) -> None:
-        """
         Raises:
-            ValueError: an activation has no counterpart in the core.
+            ValueError: it is not built, or an activation has no counterpart in the core.
+            RuntimeError: a batch norm before any training.
         """
-        spec = GRUSpec(
-            input_size=int(cell.kernel.shape[0]),
-            hidden_size=int(cell.units),
-            reset="after" if cell.reset_after else "before",
-            gate_activation=activation_of(keras, "recurrent_activation", cell.recurrent_activation),
-            activation=activation_of(keras, "activation", cell.activation),
-            # with reset before, one bias outside the reset product is all there is
-            bias=("input", True)[cell.reset_after] if cell.use_bias else False,
-            batch_first=True,
-        )
-        self.specs = {False: spec, True: replace(spec, reverse=True)}
+        if not self.built:
+            raise ValueError(f"layer: {self.name!r} has no weights yet; call it or its build(input_shape) first")
+        self._fused.find_spec()
+        spec, tensors = self._fused.inference()
+        return network_of(spec, dict(zip((*spec.parameter_shapes(), *spec.statistics_shapes()), tensors, strict=True)))
 
-    @staticmethod
-    def parameters(cell: Any) -> list[torch.Tensor]:
-        """The cell's weights in the core's layout and order, by steps that can be differentiated."""
-        parameters = [_rows_rzn(_tensor(weight)) for weight in (cell.kernel, cell.recurrent_kernel)]
-        if cell.use_bias:
-            bias = _tensor(cell.bias)
-            parameters += [_rows_rzn(row) for row in (bias if cell.reset_after else bias[None])]
-        return parameters
-
-
-def _tensor(variable: Any) -> torch.Tensor:
-    tensor: torch.Tensor = keras.ops.convert_to_tensor(variable)
-    return tensor
-
-
-def _rows_rzn(columns_zrn: torch.Tensor) -> torch.Tensor:
-    """[..., 3H], columns z, r, n -> [3H, ...], rows r, z, n."""
-    z, r, n = columns_zrn.t().chunk(3)
-    return torch.cat([r, z, n])
+    def get_config(self) -> dict[str, Any]:
+        """Keras' own, and of the others those that are set, so that keras.layers.GRU takes it too where none is."""
+        defaults = {"norm_epsilon": 1e-5, "momentum": 0.1, "zoneout": 0.0, "drop_connect": 0.0, "recompute": False}
+        names = ("norm", "norm_steps", "threads", *defaults)
+        own = {name: getattr(self, name) for name in names if getattr(self, name) != defaults.get(name)}
+        return {**super().get_config(), **own}
 
 
 def _is_traced(tensor: torch.Tensor) -> bool:

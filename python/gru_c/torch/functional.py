@@ -1,6 +1,6 @@
 """gru: a whole network over sequences of tensors, differentiable once. The modules and gru_c.keras call it.
 
-No room for modules or PackedSequence.
+No room for modules, PackedSequence or what is kept between calls.
 """
 
 from __future__ import annotations
@@ -20,7 +20,11 @@ from gru_c.spec import GRUSpec
 from gru_c.torch.packed import Packed, as_array, check_tensor
 
 if TYPE_CHECKING:
+    from gru_c.arrays import Floats
     from gru_c.gru import GRU
+    from gru_c.training import Tape
+
+_STATISTICS = ("mean_", "var_")
 
 
 def gru(
@@ -34,28 +38,46 @@ def gru(
     recompute: bool = False,
     threads: int | None = None,
     packed: Packed | None = None,
+    *,
+    training: bool = False,
+    drop_connect: float = 0.0,
+    input_dropout: float = 0.0,
+    state_dropout: float = 0.0,
+    attention: torch.Tensor | None = None,
+    statistics: dict[str, torch.Tensor] | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """A GRU network over whole sequences; float32 on the CPU.
 
     Contiguous tensors are read in place, others copied. Where nothing needs a gradient no tape is kept. The tape, of 4H
-    floats a step, row, layer and direction (H with `recompute`), lives as long as what autograd saves: until backward,
-    or with retain_graph until the graph goes. x, h0 and params may not be changed in place before backward; PyTorch
-    refuses then.
+    floats a step, row, layer and direction (H with `recompute`; some 7H with a norm, zoneout, attention, input_dropout
+    or state_dropout), lives as long as what autograd saves: until backward, or with retain_graph until the graph goes.
+    x, h0, attention and params may not be changed in place before backward; PyTorch refuses then.
 
     Args:
         x: [T, B, I], [B, T, I] if `spec.batch_first`, or [T, I] for one sequence without a batch.
         h0: initial states [L*D, B, H] ([L*D, H] without a batch); None: zeros.
-        params: name -> tensor, or the tensors alone in the order of `spec.parameter_shapes()`; shapes as there.
+        params: name -> tensor, or the tensors alone in the order of `spec.parameter_shapes()` and then
+            `spec.statistics_shapes()`; shapes as there. Statistics have no gradient.
         spec: what the network is.
         lengths: steps of each row [B], 0 to T in any order; None: all T. x beyond them is never read, its gradient is 0
             there; nor is the gradient of y.
         dropout: the probability that an output of a layer but the last is zeroed; the others are scaled by
             1 / (1 - dropout). 0 for inference.
-        seed: of dropout's masks, 0 to 2**64 - 1; the same masks for every number of threads and instruction set.
+        seed: of all masks, 0 to 2**64 - 1; the same masks for every number of threads and instruction set.
         recompute: keep the states alone and compute the gates again in backward: a quarter of the memory, the same
-            bits.
+            bits. Only where the tape has 4H floats.
         threads: at most this many; small work takes fewer. None: `torch.get_num_threads()`.
         packed: keeps the packed weights for the next call, see `Packed`; None: they are packed for this call.
+        training: whether a batch norm takes its statistics from the batch, and zoneout keeps old states at random; they
+            do too where anything is dropped. If not, statistics are the population's, and zoneout takes its
+            expectation: backward then refuses, for the core has no gradient of those. Other networks are the same.
+        drop_connect: the probability that a weight of U is zero for this call, the others being scaled likewise (Wan et
+            al. 2013; Merity et al. 2018, arXiv 1708.02182). 0 for inference, as the next two.
+        input_dropout: that of a layer's inputs, by one mask for all steps (Gal and Ghahramani 2016, arXiv 1512.05287).
+        state_dropout: that of a state where it enters a product, by one mask for all steps (the same).
+        attention: [T, B], [B, T] if `spec.batch_first`, or [T] without a batch; where the spec has one.
+        statistics: takes up what a batch norm found in the batch, in training: the names of
+            `spec.statistics_shapes()` -> [T, 3H], or [1, 3H] where the steps have a common one.
 
     Returns:
         y: the last layer's states, like x with D*H columns; zeros beyond a row's length.
@@ -64,32 +86,62 @@ def gru(
     Raises:
         TypeError: a tensor that is not float32 on the CPU, or another argument of a wrong type.
         ValueError: a wrong shape, name or number; the message names it.
-        NotImplementedError: in backward, on differentiating the gradients.
+        NotImplementedError: in backward, on differentiating the gradients, or through population statistics or
+            zoneout's expectation.
     """
     if torch.compiler.is_compiling():
         # A hole in the graph: Dynamo would try to trace the core's calls. Only now, for it takes 2 s to import.
-        y, h_n = torch.compiler.disable(gru)(x, h0, params, spec, lengths, dropout, seed, recompute, threads, packed)
+        y, h_n = torch.compiler.disable(gru)(
+            x,
+            h0,
+            params,
+            spec,
+            lengths,
+            dropout,
+            seed,
+            recompute,
+            threads,
+            packed,
+            training=training,
+            drop_connect=drop_connect,
+            input_dropout=input_dropout,
+            state_dropout=state_dropout,
+            attention=attention,
+            statistics=statistics,
+        )
         return y, h_n
     packed = Packed() if packed is None else packed
     tensors = _in_order(params, packed.names(spec))
     check_tensor("x", x)
-    if h0 is not None:
-        check_tensor("h0", h0)
+    inputs = [x, h0, attention]
+    for name, tensor in (("h0", h0), ("attention", attention)):
+        if tensor is not None:
+            check_tensor(name, tensor)
+    masks = {
+        "dropout": dropout if spec.num_layers > 1 else 0.0,
+        "drop_connect": drop_connect,
+        "input_dropout": input_dropout,
+        "state_dropout": state_dropout,
+    }
+    two_rules = bool(spec.has_batch_norm or spec.zoneout)
     call = _Call(
         network=packed.network(spec, tensors, math.prod(x.shape[:-1])),
-        names=("x", "h0", *packed.names(spec)),
+        names=("x", "h0", "attention", *packed.names(spec)),
         lengths=None if lengths is None else np.asarray(lengths),
-        dropout=dropout if spec.num_layers > 1 else 0.0,
+        masks=masks,
         seed=seed,
         recompute=recompute,
         threads=torch.get_num_threads() if threads is None else threads,
+        taped_only=any(masks.values()) or (training and two_rules),
+        fused=spec.norm is None and not (spec.zoneout or spec.attention or input_dropout or state_dropout),
+        statistics=statistics,
     )
-    everything = [x, *tensors] if h0 is None else [x, h0, *tensors]
+    everything = [tensor for tensor in inputs if tensor is not None] + list(tensors)
     if (torch.is_grad_enabled() and any(tensor.requires_grad for tensor in everything)) or _has_tangent(everything):
-        y, h_n = _Sequence.apply(call, x, h0, *tensors)
+        function = _Inference if two_rules and not call.taped_only else _Sequence
+        y, h_n = function.apply(call, *inputs, *tensors)
         return y, h_n
-    y, h_n = call.plain(as_array(x), None if h0 is None else as_array(h0))
-    return torch.from_numpy(y), torch.from_numpy(h_n)
+    return call.plain(*inputs)
 
 
 def _in_order(
@@ -119,28 +171,42 @@ class _Call(NamedTuple):
     """What a call is made of beside its tensors."""
 
     network: GRU
-    names: tuple[str, ...]  # of what has a gradient: x, h0 and the parameters
+    names: tuple[str, ...]  # of what may have a gradient: x, h0, attention and the parameters
     lengths: npt.NDArray[Any] | None
-    dropout: float
+    masks: dict[str, Any]  # the probabilities of what is dropped
     seed: int
     recompute: bool
     threads: int
+    taped_only: bool  # whether inference computes something else
+    fused: bool  # whether the tape knows recomputation
+    statistics: dict[str, torch.Tensor] | None
 
-    def plain(self, x: Any, h0: Any) -> Any:
-        if self.dropout:
-            return self._replace(recompute=True).taped(x, h0)[:2]
-        return self.network(x, h0, self.lengths, None, self.threads)
+    def plain(self, x: Any, h0: Any, attention: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        if self.taped_only:
+            return self._replace(recompute=self.fused).taped(x, h0, attention)[:2]
+        x, h0, attention = _arrays(x, h0, attention)
+        y, h_n = self.network(x, h0, self.lengths, None, self.threads, attention)
+        return torch.from_numpy(y), torch.from_numpy(h_n)
 
-    def taped(self, x: Any, h0: Any) -> Any:
-        return self.network.forward_train(
+    def taped(self, x: Any, h0: Any, attention: Any) -> tuple[torch.Tensor, torch.Tensor, Tape]:
+        x, h0, attention = _arrays(x, h0, attention)
+        y, h_n, tape = self.network.forward_train(
             x,
             h0,
             self.lengths,
-            dropout=self.dropout,
+            **self.masks,
+            attention=attention,
             seed=self.seed,
             recompute=self.recompute,
             threads=self.threads,
         )
+        if self.statistics is not None:
+            self.statistics.update((name, torch.from_numpy(value)) for name, value in tape.statistics().items())
+        return torch.from_numpy(y), torch.from_numpy(h_n), tape
+
+
+def _arrays(*tensors: torch.Tensor | None) -> list[Floats | None]:
+    return [None if tensor is None else as_array(tensor) for tensor in tensors]
 
 
 class _Anchor(np.ndarray[Any, Any]):
@@ -175,13 +241,14 @@ class _Anchor(np.ndarray[Any, Any]):
 
 class _Sequence(torch.autograd.Function):  # type: ignore[misc]  # torch has no types here
     @staticmethod
-    def forward(ctx: Any, call: _Call, x: Any, h0: Any, *params: Any) -> Any:
-        y, h_n, tape = call.taped(as_array(x), None if h0 is None else as_array(h0))
-        # x, h0 and params only for autograd's check that nobody changed them meanwhile.
-        ctx.save_for_backward(_Anchor.of(tape), x, h0, *params)
+    def forward(ctx: Any, call: _Call, x: Any, h0: Any, attention: Any, *params: Any) -> Any:
+        y, h_n, tape = call.taped(x, h0, attention)
+        # The inputs only for autograd's check that nobody changed them meanwhile; statistics may be averaged already.
+        read = [value for name, value in zip(call.names[3:], params, strict=True) if not name.startswith(_STATISTICS)]
+        ctx.save_for_backward(_Anchor.of(tape), x, h0, attention, *read)
         ctx.set_materialize_grads(False)
         ctx.call = call
-        return torch.from_numpy(y), torch.from_numpy(h_n)
+        return y, h_n
 
     @staticmethod
     def backward(ctx: Any, dy: Any, dh_n: Any) -> Any:
@@ -190,6 +257,21 @@ class _Sequence(torch.autograd.Function):  # type: ignore[misc]  # torch has no 
         if torch.is_grad_enabled():  # create_graph: the gradients may depend on anything
             return None, *_Gradients.apply(ctx.call, wanted, anchor, dy, dh_n, *inputs)
         return None, *_gradients(ctx.call, wanted, anchor, dy, dh_n)
+
+
+class _Inference(torch.autograd.Function):  # type: ignore[misc]  # torch has no types here
+    """Where the core has no backward pass: constants in its place would lose a gradient without a word."""
+
+    @staticmethod
+    def forward(ctx: Any, call: _Call, x: Any, h0: Any, attention: Any, *params: Any) -> Any:
+        return call.plain(x, h0, attention)
+
+    @staticmethod
+    def backward(ctx: Any, *_: Any) -> Any:
+        raise NotImplementedError(
+            "gru_c.torch: population statistics and zoneout's expectation have no gradients; call the module in "
+            "training mode for those (train(), or training=True), or under torch.no_grad() for inference"
+        )
 
 
 class _Gradients(torch.autograd.Function):  # type: ignore[misc]  # torch has no types here

@@ -110,10 +110,11 @@ class Packed:
         return type(self), ()
 
     def names(self, spec: GRUSpec) -> tuple[str, ...]:
-        """The names of `spec`'s parameters in their order."""
+        """The names of `spec`'s parameters in their order, then those of its population statistics."""
         if self._spec is not spec:
             if self._spec != spec:
-                self._network, self._names, self._seen = None, tuple(spec.parameter_shapes()), []
+                self._network, self._seen = None, []
+                self._names = (*spec.parameter_shapes(), *spec.statistics_shapes())
             self._spec = spec
         return self._names
 

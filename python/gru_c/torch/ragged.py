@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.nn.utils.rnn import PackedSequence
 
 
 class Ragged:
@@ -41,6 +42,31 @@ class Ragged:
         """The inverse of `padded`."""
         rows = batch.reshape(-1, batch.shape[2])
         return rows if self._index is None else _Gather.apply(rows, self._index)
+
+
+def padded_attention(attention: Any, input: PackedSequence, ragged: Ragged) -> torch.Tensor | None:
+    """The attention that goes with `input`, [T, B] or [B, T]; None: none.
+
+    Raises:
+        TypeError, ValueError: it is no PackedSequence, or packed otherwise.
+    """
+    if attention is None:
+        return None
+    if not isinstance(attention, PackedSequence):
+        raise TypeError(f"attention: expected a PackedSequence, as input is one, got {type(attention).__name__}")
+    if attention.data.dim() != 1 or _order(attention) != _order(input):
+        raise ValueError(
+            f"attention: expected data of shape ({len(input.data)},) of rows packed as those of input are, got "
+            f"{tuple(attention.data.shape)} and batch_sizes {attention.batch_sizes.tolist()} for "
+            f"{input.batch_sizes.tolist()}"
+        )
+    padded: torch.Tensor = ragged.padded(attention.data[:, None]).squeeze(2)
+    return padded
+
+
+def _order(packed: PackedSequence) -> tuple[list[int], list[int]]:
+    sizes = packed.batch_sizes.tolist()
+    return sizes, list(range(sizes[0])) if packed.sorted_indices is None else packed.sorted_indices.tolist()
 
 
 class _Scatter(torch.autograd.Function):  # type: ignore[misc]  # torch has no types here

@@ -7,6 +7,7 @@
 #include "cpu/back_panels.h"
 #include "cpu/rows.h"
 #include "cpu/team.h"
+#include "unfused_tape.h"
 
 namespace gruc {
 
@@ -15,13 +16,32 @@ struct Chunk {
   int64_t capacity;  // rows between two blocks' gradients
 };
 
+// Of an unfused layer.
+struct UnfusedBackScratch {
+  float* d_hidden;    // [block][capacity][4][16], through the hidden product's norm
+  float* d_input;     // the same through the input's
+  float* input_mask;  // [B][I]
+  float* state_mask;  // [B][padded H]
+  float* product_h;   // [B][padded H], h' as multiplied
+  float* product_dh;  // [B][padded H]
+  float* kept;        // [B][padded H]
+  float* dh;          // [B][padded H]
+  float* dout;        // [chunk rows][padded H]
+  float* openness;    // [B]
+  float* dattention;  // [B]
+  float* sums;        // [block][kColumnSums], over all steps
+  float* step_sums;   // [block][kColumnSums]
+  float* sum_bias;    // [block][kColumnSums], of the gradients through layer_sum's norm
+  float* state_sums;  // [2: gain, bias][padded H]
+};
+
 struct BackScratch {
   float* h0;            // [B][padded H]
   float* states;        // [rows][padded H], after each step; nullptr where the tape has them
   float* carry;         // [B][padded H]
   float* dy;            // [B][padded H]
   float* reset_dh;      // [B][padded H]; reset before only
-  float* d;             // [block][capacity][4][16]
+  float* d;             // [block][d_capacity][4][16]
   float* x_strips;      // of the chunk's inputs and a column of ones
   float* h_strips;      // of its h' and a column of ones
   float* reset_strips;  // of its r * h'; reset before only
@@ -29,6 +49,7 @@ struct BackScratch {
   float* dw_hh;         // [H + 1][block][3][16]
   BackPanels panels;
   float* dx;  // a member's [kTileRows][padded I], or a row
+  UnfusedBackScratch unfused;
   // Where the gates are computed again: the chunk's tape, and a member's tile of it.
   float* tape;
   float* x;
@@ -43,8 +64,13 @@ constexpr int64_t kTileRows = 64;
 
 Chunk chunk_of(int64_t steps, int64_t batch);
 
+// Whether the input's statistics are over all steps, so that its gradients wait for the first one.
+inline bool waits_for_all_steps(LayerKind kind, const Spec& spec) {
+  return kind.of_batch && spec.norm != GRUC_NORM_BATCH_STEP;
+}
+
 struct BackLayer {
-  BackLayer(const BackwardJob& job, const Team& team, void* scratch);
+  BackLayer(const BackwardJob& job, LayerKind kind, const Team& team, void* scratch);
 
   static size_t bytes(int64_t floats) { return static_cast<size_t>(floats) * sizeof(float); }
 
@@ -58,10 +84,10 @@ struct BackLayer {
   int64_t share(int64_t count, int rank) const { return share_begin(count, team.size, rank); }
 
   // A product with the gradients of `rows` rows of the chunk, but for slots, panels and outputs.
-  PullArgs pull_args(const float* d, int64_t d_row_stride, int64_t rows) const {
+  PullArgs pull_args(const float* d, int64_t d_block_stride, int64_t d_row_stride, int64_t rows) const {
     PullArgs args{};
     args.d = d;
-    args.d_block_stride = chunk.capacity * kTapeRow;
+    args.d_block_stride = d_block_stride;
     args.d_row_stride = d_row_stride;
     args.depth_blocks = blocks;
     args.rows = rows;
@@ -87,8 +113,11 @@ struct BackLayer {
   const KernelTable& kernels;
   const int64_t padded, blocks, inputs;
   const bool before;
+  const LayerKind kind;
   const Chunk chunk;
-  const Rows all;  // of the batch
+  const int64_t d_capacity;  // rows between two blocks of s.d: of a chunk, or of all steps
+  const Rows all;            // of the batch
+  UnfusedTape taped;         // of an unfused layer
   BackScratch s;
 };
 

@@ -34,7 +34,7 @@ int64_t gate_of(const PackedGradient& gradient, int64_t slot) {
 
 void pack_hidden(const Spec& spec, const LayerWeights& layer, int64_t begin, int64_t end, float* panels) noexcept {
   const int64_t blocks = block_count(spec), depth = spec.hidden_size;
-  if (spec.reset == GRUC_RESET_AFTER) {
+  if (spec.reset != GRUC_RESET_BEFORE) {
     pack(layer.hidden_panels, blocks, depth, {2, 0, 1}, begin, end, panels);
   } else {
     pack(layer.hidden_panels, blocks, depth, {2}, begin, end, panels);

@@ -3,50 +3,33 @@
 #include <cstring>
 
 #include "cell_step.h"
-#include "cpu/back_products.h"
+#include "cpu/back_member.h"
+#include "cpu/unfused_backward.h"
 
 namespace gruc {
 namespace {
 
+constexpr LayerKind kFused = {false, false};
+
 // One member of the team at work.
-class Member {
+class Member : BackMember {
  public:
-  Member(const BackwardJob& job, const Team& team, void* scratch)
-      : at_(job, team, scratch),
-        products_(at_),
-        share_(share_of(at_.spec, at_.in.batch, team.size, team.rank)),
-        rows_apart_(by_rows(at_.spec, at_.in.batch, team.size)),
-        rows_{at_.in.lengths,
-              at_.in.order,
-              at_.in.steps,
-              at_.in.reverse,
-              rows_apart_ ? team.rank : 0,
-              rows_apart_ ? team.size : 1,
-              share_.rows},
-        unit_begin_(share_.block_begin * kLanes),
-        unit_count_(std::min(at_.spec.hidden_size, share_.block_end * kLanes) - unit_begin_) {}
+  Member(const BackwardJob& job, const Team& team, void* scratch) : BackMember(job, kFused, team, scratch) {}
 
   void run() {
+    start();
     restore_states();
     pack_hidden(at_.spec, *at_.in.layer, at_.share(at_.blocks, at_.team.rank), at_.share(at_.blocks, at_.team.rank + 1),
                 at_.s.panels.hidden);
     products_.start();
-    for (int64_t i = 0; i < rows_.count; ++i) {
-      clear_units(at_.s.carry + rows_.place(i) * at_.padded);
-      clear_units(at_.s.dy + rows_.place(i) * at_.padded);
-    }
     at_.team.sync();
-    for (int64_t end = at_.all.length(0); end > 0;) {
-      int64_t begin = end - 1;
-      while (begin > 0 && at_.offset(end) - at_.offset(begin - 1) <= at_.chunk.rows) --begin;
-      run_chunk(begin, end);
-      end = begin;
-    }
+    each_chunk([this](int64_t begin, int64_t end) { run_chunk(begin, end); });
     add_state_gradient();
     products_.finish();
   }
 
   void restore_to_y() {
+    start();
     restore_states();
     for (int64_t step = 0, running = rows_.count; step < at_.in.steps; ++step) {
       running = rows_.running(step, running);
@@ -62,17 +45,7 @@ class Member {
   }
 
  private:
-  void clear_units(float* row) const {
-    std::memset(row + unit_begin_, 0, BackLayer::bytes((share_.block_end - share_.block_begin) * kLanes));
-  }
   void restore_states() {
-    for (int64_t i = 0; i < rows_.count; ++i) {
-      float* h = at_.s.h0 + rows_.place(i) * at_.padded;
-      clear_units(h);
-      if (at_.in.h0 != nullptr)
-        at_.kernels.flush_copy(
-            {at_.in.h0 + rows_.row(i) * at_.spec.hidden_size + unit_begin_, 0, h + unit_begin_, 0, 1, unit_count_});
-    }
     const int64_t stride = rows_.stride * at_.padded, tape_row = tape_row_floats(at_.spec, false);
     for (int64_t step = 0, running = rows_.count; !at_.in.tape.states_only && step < at_.in.steps; ++step) {
       running = rows_.running(step, running);
@@ -100,18 +73,9 @@ class Member {
       if (running_ > 0) step_back(step, at_.offset(end) - at_.offset(step + 1));
     }
     at_.team.sync();
-    products_.add_chunk(begin, end);
+    const int64_t block_stride = at_.d_capacity * kTapeRow;
+    products_.add_chunk(begin, end, {at_.s.d, block_stride, at_.s.d, block_stride});
     at_.team.sync();
-  }
-
-  // Rows whose last step this is join, with the gradient of their final state.
-  void start_rows(int64_t step) {
-    for (; running_ < rows_.count && rows_.length(running_) > step; ++running_) start_row(running_);
-  }
-  void start_row(int64_t i) {
-    if (at_.job.dh_n == nullptr) return;
-    const float* from = at_.job.dh_n + rows_.row(i) * at_.spec.hidden_size + unit_begin_;
-    at_.kernels.flush_copy({from, 0, at_.s.carry + rows_.place(i) * at_.padded + unit_begin_, 0, 1, unit_count_});
   }
 
   // `base` is where the step's rows stand in the chunk.
@@ -123,18 +87,18 @@ class Member {
     args.tape_stride = rows_.stride * tape_row;
     args.h = at_.state_before(step) + first * at_.padded;
     args.h_stride = rows_.stride * at_.padded;
-    set_dy(step, args);
+    args.dy = dy(step, args.dy_stride);
     args.carry = at_.s.carry + first * at_.padded;
     args.reset_dh = at_.before ? at_.s.reset_dh + first * at_.padded : nullptr;
     args.carry_stride = rows_.stride * at_.padded;
     args.d = at_.s.d + (base + first) * kTapeRow;
-    args.d_block_stride = at_.chunk.capacity * kTapeRow;
+    args.d_block_stride = at_.d_capacity * kTapeRow;
     args.d_row_stride = rows_.stride * kTapeRow;
     args.rows = running_;
     args.hidden = at_.spec.hidden_size;
     args.blocks = {share_.block_begin, share_.block_end, false};
     args.cell = at_.in.cell;
-    PullArgs pull = at_.pull_args(args.d, args.d_row_stride, running_);
+    PullArgs pull = at_.pull_args(args.d, args.d_block_stride, args.d_row_stride, running_);
     pull.slots = 3;
     pull.panels = at_.s.panels.hidden;
     pull.start = pull.out = args.carry;
@@ -160,31 +124,6 @@ class Member {
     if (step > 0 || at_.job.dh0 != nullptr) at_.kernels.pull(pull);
   }
 
-  // Where the members have blocks, each needs the others' gradients of the step.
-  void sync_blocks() const {
-    if (!rows_apart_) at_.team.sync();
-  }
-
-  void set_dy(int64_t step, BackArgs& args) const {
-    if (at_.job.dy == nullptr) return;
-    if (at_.in.order == nullptr && !at_.in.dropout.on && at_.spec.hidden_size == at_.padded) {
-      // Evenly spaced rows of whole blocks are read where they are.
-      args.dy = at_.job.dy + rows_.time(0, step) * at_.job.dy_step_stride + rows_.row(0) * at_.job.dy_batch_stride;
-      args.dy_stride = rows_.stride * at_.job.dy_batch_stride;
-      return;
-    }
-    for (int64_t i = 0; i < running_; ++i) {
-      const int64_t t = rows_.time(i, step), row = rows_.row(i);
-      float* out = at_.s.dy + rows_.place(i) * at_.padded + unit_begin_;
-      std::memcpy(out, at_.job.dy + t * at_.job.dy_step_stride + row * at_.job.dy_batch_stride + unit_begin_,
-                  BackLayer::bytes(unit_count_));
-      if (at_.in.dropout.on)
-        at_.kernels.dropout(at_.in.dropout.args(out, unit_count_, t * at_.in.batch + row, unit_begin_));
-    }
-    args.dy = at_.s.dy + rows_.place(0) * at_.padded;
-    args.dy_stride = rows_.stride * at_.padded;
-  }
-
   // The gates of the chunk, as the steps computed them, a tile of this member's share at a time.
   void compute_gates(int64_t begin, int64_t end) {
     int64_t first = -1, count = 0;
@@ -204,7 +143,8 @@ class Member {
   void compute_tile(int64_t first, int64_t rows) {
     const LayerWeights& w = *at_.in.layer;
     const Blocks blocks = {0, at_.blocks, false};
-    at_.kernels.project({at_.s.x, at_.inputs, rows, at_.inputs, w.input_panels, w.input_bias, at_.s.gates, blocks});
+    at_.kernels.project({at_.s.x, at_.inputs, rows, at_.inputs, w.input_panels, w.input_bias, at_.s.gates,
+                         at_.blocks * kPanelRow, blocks, kAllGates});
     StepArgs args{};
     args.gates_x = at_.s.gates;
     args.panels = w.hidden_panels;
@@ -222,34 +162,27 @@ class Member {
     args.tape = at_.s.tape + first * args.tape_stride;
     cell_step(at_.kernels, at_.spec.reset, args, [] {});
   }
-
-  void add_state_gradient() {
-    start_rows(-1);  // those without a step
-    for (int64_t i = 0; at_.job.dh0 != nullptr && i < rows_.count; ++i) {
-      const float* from = at_.s.carry + rows_.place(i) * at_.padded + unit_begin_;
-      float* to = at_.job.dh0 + rows_.row(i) * at_.spec.hidden_size + unit_begin_;
-      for (int64_t j = 0; j < unit_count_; ++j) to[j] += from[j];
-    }
-  }
-
-  const BackLayer at_;
-  const BackProducts products_;
-  const Share share_;
-  const bool rows_apart_;  // each member has rows of its own and waits for none of their steps
-  const Rows rows_;
-  const int64_t unit_begin_, unit_count_;
-  int64_t running_ = 0;  // rows that have come to their last step
 };
 
 }  // namespace
 
 void run_backward(const BackwardJob& job, const Team& team, void* scratch) noexcept {
-  Member(job, team, scratch).run();
+  if (job.forward.unfused.on)
+    run_unfused_backward(job, team, scratch);
+  else
+    Member(job, team, scratch).run();
 }
 
 void restore_outputs(const LayerJob& job, const Team& team, void* scratch) noexcept {
   BackwardJob none{};
   none.forward = job;
+  if (job.unfused.on) {  // the states are on its tape
+    Arena tape(job.tape.rows);
+    none.forward.tape.rows =
+        place_unfused_tape(tape, job.weights->spec, job.tape.row(job.steps, job.batch), job.steps).states;
+    none.forward.tape.states_only = true;
+    none.forward.unfused = {};
+  }
   Member(none, team, scratch).restore_to_y();
 }
 

@@ -1,53 +1,23 @@
 // What a kernel object exports: plain argument structs and one table of function pointers per ISA.
 // Included by the per-ISA objects, so nothing here may have inline code or include a C++ library header.
 #pragma once
-#include <stddef.h>
-#include <stdint.h>
-
-#include "gru_core/gru_core.h"
+#include "cpu/unfused_args.h"
 
 namespace gruc {
 
-// The packed layout, one for all ISAs: unit blocks of 16 hidden units, [block][k][gate r,z,n][16]. Units beyond H are
-// zero; k has no padding.
-constexpr int64_t kLanes = 16;
-constexpr int64_t kGates = 3;
-constexpr int64_t kPanelRow = kGates * kLanes;
-
-// 2^-100: magnitudes up to here count as zero, in inputs, states, r * h and parameters. Decaying states would otherwise
-// end as denormals, and a state times a weight in one: each such operation costs about 150 cycles on x86. 2^-100 leaves
-// 26 binary orders for the weights.
-constexpr float kTiny = 0x1p-100f;
-
-using Activation = gruc_activation;
-
-// What a step does after its products.
-struct Cell {
-  Activation gate;       // of r and z
-  Activation candidate;  // of n
-  float clip;            // infinity: none
-  bool take;             // update take instead of keep
-  bool plain;            // sigmoid, tanh, no clip: the path that everybody takes
-};
-
-// Unit blocks [begin, end), in falling order if backwards: what the last sweep left in the cache is then met first.
-// The order of blocks changes no bit.
-struct Blocks {
-  int64_t begin;
-  int64_t end;
-  bool backwards;
-};
-
 // out[row][block][gate][16] = bias + sum over k of a[row][k] * panels[block][k][gate][16], k ascending, one fma each.
+enum ProjectGates : int32_t { kAllGates = 0, kResetUpdate = 1, kCandidate = 2 };
 struct ProjectArgs {
   const float* a;  // [rows][a_stride], depth used
   int64_t a_stride;
   int64_t rows;
   int64_t depth;
   const float* panels;  // [block][depth][3][16]
-  const float* bias;    // [block][3][16]
-  float* out;           // [rows][blocks.end - blocks.begin][3][16]
+  const float* bias;    // [block][3][16]; nullptr: zeros
+  float* out;           // [rows][out_stride], of block b at (b - blocks.begin) * kPanelRow
+  int64_t out_stride;
   Blocks blocks;
+  ProjectGates gates;
 };
 
 // One time step of one layer in one direction, for the units of `blocks`. The input's product comes from project, or,
@@ -108,13 +78,6 @@ struct WalkArgs {
   int64_t blocks;
   const Cell* cell;
 };
-
-// What a step leaves on the tape for a unit block of a row, [block][4][16]: the inner value, r, z, n. The inner value
-// is q = U_n h' + c_n where reset acts after, r * h' where before. A plain cell leaves r, z and n themselves, any other
-// what their activations read: not every activation's slope can be told from its result, and clip's never. Gradients of
-// a step have the same shape, slots 1 to 3 those of the sums of r, z and n, slot 0 that of q.
-constexpr int64_t kTapeSlots = 4;
-constexpr int64_t kTapeRow = kTapeSlots * kLanes;
 
 // h_next = the blend of one step, from its tape: the same operations as in the step, so the same bits.
 struct RestoreArgs {

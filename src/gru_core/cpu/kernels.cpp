@@ -16,16 +16,23 @@
 #error "cmake/isa.cmake defines which ISA this object is for"
 #endif
 
-#include "cpu/kernels/back.h"
 #include "cpu/kernels/dropout.h"
 #include "cpu/kernels/overlap.h"
+#include "cpu/kernels/unfused.h"
 #include "cpu/kernels/walk.h"
 
 namespace {
 
 using namespace gruc;
 
-void project(const ProjectArgs& p) { sweep(Project{p}, p.blocks, p.rows); }
+void project(const ProjectArgs& p) {
+  if (p.gates == kAllGates)
+    sweep(Project<0, 3>{p}, p.blocks, p.rows);
+  else if (p.gates == kResetUpdate)
+    sweep(Project<0, 2>{p}, p.blocks, p.rows);
+  else
+    sweep(Project<2, 3>{p}, p.blocks, p.rows);
+}
 
 template <template <bool, bool> class Step>
 void step(const StepArgs& p) {
@@ -70,6 +77,29 @@ void gradient(const GradientArgs& p) {
 }
 
 void dropout(const DropoutArgs& p) { drop(p); }
+
+void row_statistics(const RowStatisticsArgs& p) { statistics_of_rows(p); }
+void column_statistics(const ColumnStatisticsArgs& p) { statistics_of_columns(p); }
+void unfused_after(const UnfusedArgs& p) { p.cell->plain ? Unfused<true>::after(p) : Unfused<false>::after(p); }
+void unfused_before_gates(const UnfusedArgs& p) {
+  p.cell->plain ? Unfused<true>::before_gates(p) : Unfused<false>::before_gates(p);
+}
+void unfused_before_candidate(const UnfusedArgs& p) {
+  p.cell->plain ? Unfused<true>::before_candidate(p) : Unfused<false>::before_candidate(p);
+}
+void finish(const FinishArgs& p) { finish_states(p); }
+void finish_back(const FinishBackArgs& p) { finish_states_back(p); }
+void unfused_back_after(const UnfusedBackArgs& p) {
+  p.step.cell->plain ? UnfusedBack<true>::after(p) : UnfusedBack<false>::after(p);
+}
+void unfused_back_before_candidate(const UnfusedBackArgs& p) {
+  p.step.cell->plain ? UnfusedBack<true>::before_candidate(p) : UnfusedBack<false>::before_candidate(p);
+}
+void unfused_back_before_gates(const UnfusedBackArgs& p) {
+  p.step.cell->plain ? UnfusedBack<true>::before_gates(p) : UnfusedBack<false>::before_gates(p);
+}
+void norm_back(const NormBackArgs& p) { NormBack{p}.run(); }
+void column_sums(const ColumnSumsArgs& p) { sums_of_columns(p); }
 
 void activate(const ActivateArgs& p) {
   for (int64_t i = 0; i < p.count; i += kLanes) store(p.out + i, apply(p.activation, load(p.in + i)));

@@ -3,11 +3,10 @@
 
 #include <algorithm>
 
-#include "backend.h"
-
 namespace gruc {
 
-bool by_rows(const Spec& spec, int64_t batch, int size) {
+bool by_rows(const Spec& spec, LayerKind kind, int64_t batch, int size) {
+  if (kind.unfused) return !kind.of_batch && (size == 1 || batch >= 2 * int64_t{size});
   const int64_t blocks = block_count(spec);
   const bool large = blocks * spec.hidden_size * kPanelRow * int64_t{sizeof(float)} > kSharedPanelBytes;
   return batch >= 2 * int64_t{size} && !(large && size <= blocks);
@@ -52,9 +51,10 @@ bool two_teams_pay(const gruc_weights& weights, int64_t steps, int64_t batch) {
   return weights.every_thread || all_multiplications(weights.spec, steps, batch) >= kWorthAThread;
 }
 
-int useful_team(const gruc_weights& weights, int64_t steps, int64_t batch, int threads) {
-  return largest_team(weights, steps, batch, threads,
-                      [&](int size, bool by_blocks) { return by_blocks || by_rows(weights.spec, batch, size); });
+int useful_team(const gruc_weights& weights, LayerKind kind, int64_t steps, int64_t batch, int threads) {
+  return largest_team(weights, steps, batch, threads, [&](int size, bool by_blocks) {
+    return (by_blocks && (!kind.unfused || kind.of_batch)) || by_rows(weights.spec, kind, batch, size);
+  });
 }
 
 int useful_block_team(const gruc_weights& weights, int64_t steps, int64_t batch, int threads) {

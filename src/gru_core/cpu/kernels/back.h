@@ -12,6 +12,8 @@ using gruc::kTapeRow;
 using gruc::PullArgs;
 using gruc::RestoreArgs;
 
+alignas(64) constexpr float kLaneNumbers[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+
 inline V one_minus(V x) { return sub(set1(1.0f), x); }
 
 // df/dx from x and y = f(x). At a kink as gru_core.h says.
@@ -105,7 +107,6 @@ struct Back {
       const V number = load(kLaneNumbers), last = set1(static_cast<float>(units - 1));
       return select_le(number, last, x, set1(0.0f));
     }
-    alignas(64) static constexpr float kLaneNumbers[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
   };
 
   template <class Body>

@@ -139,8 +139,10 @@ inline void sweep(const Op& op, const gruc::Blocks& blocks, int64_t rows) {
   sweep_remainder<kMaxRows - 1>(op, blocks, full, rows);
 }
 
+// Of gates [kBegin, kEnd).
+template <int kBegin, int kEnd>
 struct Project {
-  static constexpr int kSums = kGates;
+  static constexpr int kSums = kEnd - kBegin;
   const gruc::ProjectArgs& p;
 
   int64_t panel_bytes() const { return p.depth * kPanelRow * 4; }
@@ -148,34 +150,33 @@ struct Project {
   template <int kFirst, int G, int R, int N>
   inline __attribute__((always_inline)) void gates(int64_t row, int64_t block) const {
     const int64_t block_stride = p.depth * kPanelRow;
-    const int64_t out_stride = (p.blocks.end - p.blocks.begin) * kPanelRow;
     V acc[R][N][G];
 #pragma GCC unroll 8
     for (int n = 0; n < N; ++n)
 #pragma GCC unroll 3
       for (int g = 0; g < G; ++g) {
-        const V b = load(p.bias + (block + n) * kPanelRow + (kFirst + g) * kLanes);
+        const V b = p.bias == nullptr ? set1(0.0f) : load(p.bias + (block + n) * kPanelRow + (kFirst + g) * kLanes);
 #pragma GCC unroll 8
         for (int r = 0; r < R; ++r) acc[r][n][g] = b;
       }
     accumulate<kFirst>(acc, p.a + row * p.a_stride, p.a_stride, p.panels + block * block_stride, block_stride, p.depth);
-    float* out = p.out + row * out_stride + (block - p.blocks.begin) * kPanelRow + kFirst * kLanes;
+    float* out = p.out + row * p.out_stride + (block - p.blocks.begin) * kPanelRow + kFirst * kLanes;
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r)
 #pragma GCC unroll 8
       for (int n = 0; n < N; ++n)
 #pragma GCC unroll 3
-        for (int g = 0; g < G; ++g) store(out + r * out_stride + n * kPanelRow + g * kLanes, acc[r][n][g]);
+        for (int g = 0; g < G; ++g) store(out + r * p.out_stride + n * kPanelRow + g * kLanes, acc[r][n][g]);
   }
 
   template <int R, int N>
   __attribute__((noinline)) void tile(int64_t row, int64_t block) const {
-    if constexpr (gates_together(R)) {
-      gates<0, 3, R, N>(row, block);
+    if constexpr (R * kSums <= kMaxSums) {
+      gates<kBegin, kSums, R, N>(row, block);
     } else {
-      gates<0, 1, R, N>(row, block);
-      gates<1, 1, R, N>(row, block);
-      gates<2, 1, R, N>(row, block);
+      gates<kBegin, 1, R, N>(row, block);
+      if constexpr (kSums > 1) gates<kBegin + 1, 1, R, N>(row, block);
+      if constexpr (kSums > 2) gates<kBegin + 2, 1, R, N>(row, block);
     }
   }
 };
