@@ -7,10 +7,10 @@
  * prints, aborts or throws. (One thing is out of reach: GNU OpenMP ends the process where the system refuses it a
  * thread, which only a call with threads > 1 can meet.) Weights are immutable and may be shared by any number of
  * threads and states; a state belongs to one thread at a time. The result is the same bits on every ISA, for every
- * thread count, batch split and chunking in time. NaN payloads are not part of that promise. Inputs, states and
- * parameters of magnitude 2^-100 or less count as zero, so that silence stays fast. All of it in the default
- * floating-point environment, which the library never changes; the blend is computed as n + z (h' - n), or h' + z (n -
- * h') for take.
+ * thread count, batch split (but in the training of a batch norm) and chunking in time. NaN payloads are not part of
+ * that promise. Inputs, states and parameters of magnitude 2^-100 or less count as zero, so that silence stays fast.
+ * All of it in the default floating-point environment, which the library never changes; the blend is computed as n + z
+ * (h' - n), or h' + z (n - h') for take.
  */
 #ifndef GRU_CORE_H
 #define GRU_CORE_H
@@ -55,7 +55,7 @@ typedef enum gruc_direction { GRUC_FORWARD = 0, GRUC_REVERSE = 1, GRUC_BIDIRECTI
  * after:  n = g(W_n x + b_n + r * (U_n h' + c_n))   PyTorch, Keras' default, cuDNN, ONNX linear_before_reset=1
  * before: n = g(W_n x + b_n + U_n (r * h') + c_n)   Cho et al. 2014, ONNX's default, Keras reset_after=False
  * candidate: n = g(r * v_n) with the norm of the sum v, Dreamer's cell (Hafner et al. 2021, arXiv 2010.02193), with
- *         GRUC_NORM_LAYER_SUM alone; z is sigma(v_z - 1) */
+ *         GRUC_NORM_LAYER_SUM alone; z is f(v_z - 1) */
 typedef enum gruc_reset { GRUC_RESET_AFTER = 0, GRUC_RESET_BEFORE = 1, GRUC_RESET_CANDIDATE = 2 } gruc_reset;
 
 /* What the update gate does:  keep: h = z h' + (1 - z) n  (PyTorch, Keras, ONNX)   take: h = (1 - z) h' + z n */
@@ -300,15 +300,15 @@ GRUC_API void gruc_training_init(gruc_training* training) GRUC_NOEXCEPT;
  * weights' spec, `training` and the sequence's steps, batch and lengths. */
 GRUC_API gruc_status gruc_tape_size(const gruc_weights* weights, const gruc_sequence* sequence,
                                     const gruc_training* training, size_t* size) GRUC_NOEXCEPT;
-/* gruc_forward, the same bits where there is no dropout, and a tape for gruc_backward: `tape_size` bytes at `tape`,
- * 64-byte aligned. The sequence's workspace is not used. */
+/* gruc_forward, the same bits where nothing is random and no batch has statistics, and a tape for gruc_backward:
+ * `tape_size` bytes at `tape`, 64-byte aligned. The sequence's workspace is not used. */
 GRUC_API gruc_status gruc_forward_train(const gruc_weights* weights, const gruc_sequence* sequence,
                                         const gruc_training* training, void* tape, size_t tape_size) GRUC_NOEXCEPT;
 
 /* The statistics that a call with a batch norm took from its batch, of layer * D + direction = `index`: biased
  * variances, laid out as in gruc_layer_params with S = T. For running averages: (1 - m) * old + m * new, m = 0.1 by
- * custom. A step with fewer than two rows has those of the step before, which should not be counted twice. Any pointer
- * may be NULL. */
+ * custom. A step with fewer than two rows has those of the step before, which should not be counted twice; a
+ * call without a row has zeros, which should not be counted. Any pointer may be NULL. */
 GRUC_API gruc_status gruc_batch_statistics(const gruc_weights* weights, const gruc_sequence* sequence,
                                            const gruc_training* training, const void* tape, size_t tape_size,
                                            int64_t index, float* mean_ih, float* var_ih, float* mean_hh,
@@ -351,12 +351,13 @@ typedef struct gruc_gradients {
 /* Defaults for T steps of B rows in the layout [T, B, ...]; all pointers NULL. */
 GRUC_API gruc_status gruc_gradients_init(const gruc_weights* weights, int64_t steps, int64_t batch,
                                          gruc_gradients* gradients) GRUC_NOEXCEPT;
-/* Depends on the weights, the sequence's steps, batch, lengths and threads, and on which gradients are wanted. */
+/* Depends on the weights, `training`, the sequence's steps, batch, lengths and threads, and on which gradients are
+ * wanted. */
 GRUC_API gruc_status gruc_backward_workspace(const gruc_weights* weights, const gruc_sequence* sequence,
                                              const gruc_training* training, const gruc_gradients* gradients,
                                              size_t* size) GRUC_NOEXCEPT;
-/* The gradients of a gruc_forward_train by the same weights, whose sequence (steps, batch, x, h0, lengths) and
- * `training` must be the same too; y, h_n and workspace of it are not used. The tape is read only and may be used
+/* The gradients of a gruc_forward_train by the same weights, whose sequence (steps, batch, x, h0, lengths, attention)
+ * and `training` must be the same too; y, h_n and workspace of it are not used. The tape is read only and may be used
  * again. No output may overlap an input or another output. The same bits for every ISA and thread count; rows and steps
  * are summed in a fixed order, the last step first, and dx takes the forward direction's sum before the other's.
  * Gradients of states (dy and what later steps add to it) and of gates of magnitude 2^-100 or less count as zero. An

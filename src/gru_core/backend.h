@@ -8,7 +8,7 @@
 namespace gruc {
 
 // The tape of a layer in one direction: for each step the rows that run at it, by falling length; each row
-// [block][4][16] as kernel_table.h has it, or, where backward shall compute the gates again, the step's new state,
+// [block][4][16] as layout.h has it, or, where backward shall compute the gates again, the step's new state,
 // [padded H]. An unfused layer's is an UnfusedTape.
 struct LayerTape {
   float* rows;             // nullptr: no tape

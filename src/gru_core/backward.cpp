@@ -169,8 +169,8 @@ void check(const Spec& spec, const gruc_gradients& g) {
   if (g.struct_size != sizeof(gruc_gradients))
     fail_argument("gradients.struct_size: expected " + std::to_string(sizeof(gruc_gradients)) + ", got " +
                   std::to_string(g.struct_size) + "; fill it with gruc_gradients_init");
-  const auto refuse = [](int64_t i, const char* bias) {
-    fail_argument("gradients.params[" + std::to_string(i) + "]." + bias + ": expected NULL, since the spec has none");
+  const auto refuse = [](int64_t i, const char* field) {
+    fail_argument("gradients.params[" + std::to_string(i) + "]." + field + ": expected NULL, since the spec has none");
   };
   if (g.dattention != nullptr && spec.attention == 0)
     fail_argument("gradients.dattention: expected NULL, since the spec has none");
@@ -221,6 +221,7 @@ void forward_train(const gruc_weights& weights, const gruc_sequence& s, const gr
   gruc_sequence taped = s;
   taped.workspace = nullptr;
   forward(weights, taped, &tape);
+  tape.seal();
 }
 
 void batch_statistics(const gruc_weights& weights, const gruc_sequence& s, const gruc_training& training,
@@ -267,7 +268,7 @@ gruc_gradients default_gradients(const gruc_weights& weights, int64_t steps, int
 size_t backward_workspace(const gruc_weights& weights, const gruc_sequence& s, const gruc_training& training,
                           const gruc_gradients& g) {
   check_shape(s);
-  check_training(training);
+  check_training(weights.spec, training);
   check(weights.spec, g);
   const Needs needs = needs_of(weights.spec, s, training, g);
   return workspace_size(weights.spec, s, needs, plan_of(weights, needs.kind, s));

@@ -179,7 +179,7 @@ void check_weights(const gruc_weights& weights, const gruc_sequence& s, const Ta
 }  // namespace
 
 LayerKind layer_kind(const gruc_weights& weights, const Tape* tape) {
-  const bool unfused = tape != nullptr ? tape->unfused() : is_unfused(weights.spec);
+  const bool unfused = tape != nullptr ? tape->is_unfused() : is_unfused(weights.spec);
   return {unfused, unfused && of_the_batch(weights.spec)};
 }
 

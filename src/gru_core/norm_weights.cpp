@@ -9,8 +9,6 @@
 namespace gruc {
 namespace {
 
-float flushed(float w) { return std::fabs(w) <= kTiny ? 0.0f : w; }
-
 // 1 / the root mean square deviation. In double: folding then rounds once a weight.
 double inverse_deviation(const Spec& spec, float variance) {
   return 1.0 / std::sqrt(double{variance} + double{spec.norm_epsilon});
@@ -88,8 +86,8 @@ void check_presence(const float* array, bool expected, const std::string& where,
 
 void check_variances(const float* variances, int64_t count, const std::string& where, const char* field) {
   for (int64_t i = 0; variances != nullptr && i < count; ++i)
-    if (!(variances[i] >= 0.0f))
-      fail_argument(where + field + "[" + std::to_string(i) + "]: expected 0 or more, got " +
+    if (!(variances[i] >= 0.0f) || std::isinf(variances[i]))
+      fail_argument(where + field + "[" + std::to_string(i) + "]: expected a finite number of 0 or more, got " +
                     std::to_string(variances[i]));
 }
 

@@ -1,6 +1,8 @@
 // What norms add to a layer's weights: gains, population statistics by step, and what folds into the plain parameters.
 // Must not include states, sequences or kernels' code.
 #pragma once
+#include <cmath>
+#include <string>
 #include <vector>
 
 #include "arena.h"
@@ -8,6 +10,9 @@
 #include "spec.h"
 
 namespace gruc {
+
+// As the core sees a parameter.
+inline float flushed(float w) { return std::fabs(w) <= kTiny ? 0.0f : w; }
 
 // Of an unfused layer, whose gates are done after both products; see UnfusedArgs.
 struct NormWeights {

@@ -126,7 +126,7 @@ void take_step(const gruc_state& s, StepArgs& args, int64_t layer, int64_t curre
   cell_step(*s.weights->kernels, s.weights->spec.reset, args, sync);
 }
 
-// Whether the next step's gates come after both products: see UnfusedStep. Beyond the last step that a population has
+// Whether the next step's gates come after both products: see UnfusedStep. From the last step on that a population has
 // statistics of its own for, they are all in the weights.
 bool steps_unfused(const gruc_state& s) noexcept {
   const Spec& spec = s.weights->spec;

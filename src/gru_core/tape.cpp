@@ -90,7 +90,7 @@ int64_t Tape::count_rows(const gruc_sequence& s) {
   return rows;
 }
 
-void check_training(const gruc_training& t) {
+void check_training(const Spec& spec, const gruc_training& t) {
   if (t.struct_size != sizeof(gruc_training))
     fail_argument("training.struct_size: expected " + std::to_string(sizeof(gruc_training)) + ", got " +
                   std::to_string(t.struct_size) + "; fill it with gruc_training_init");
@@ -100,6 +100,10 @@ void check_training(const gruc_training& t) {
   check_probability("drop_connect", t.drop_connect);
   check_probability("input_dropout", t.input_dropout);
   check_probability("state_dropout", t.state_dropout);
+  if (trains_unfused(spec, t) && t.recompute != 0)
+    fail_argument(
+        "training.recompute: expected 0 for a norm, zoneout, attention, input_dropout or state_dropout, whose tape has "
+        "the products alone already");
 }
 
 gruc_training default_training() {
@@ -109,18 +113,13 @@ gruc_training default_training() {
 }
 
 Tape Tape::place(Arena& arena, const Spec& spec, const gruc_sequence& s, const gruc_training& training) {
-  check_training(training);
+  check_training(spec, training);
   const bool unfused = trains_unfused(spec, training);
-  if (unfused && training.recompute != 0)
-    fail_argument(
-        "training.recompute: expected 0 for a norm, zoneout, attention, input_dropout or state_dropout: the tape has "
-        "the "
-        "products alone already");
-  Tape tape;
+  Tape tape{};
   tape.head_ = arena.take<Head>(1);
   // T = 2^63 - 1 is a legal count of steps, and one more of int64_t overflows.
-  const size_t offsets = checked_product(static_cast<size_t>(s.steps) + 1, 1);
-  tape.offsets_ = s.lengths == nullptr ? nullptr : arena.take<int64_t>(static_cast<int64_t>(offsets));
+  if (s.lengths != nullptr)
+    tape.offsets_ = arena.take<int64_t>(static_cast<int64_t>(checked_product(static_cast<size_t>(s.steps) + 1, 1)));
   tape.layers_ = arena.take<std::byte>(
       static_cast<int64_t>(checked_product(layer_bytes(spec, count_rows(s), s.steps, training.recompute != 0, unfused),
                                            static_cast<size_t>(layer_count(spec)))));
@@ -175,6 +174,7 @@ Tape Tape::create(const Spec& spec, const gruc_sequence& s, const gruc_training&
   Arena arena(memory);
   const Tape tape = place(arena, spec, s, training);
   *tape.head_ = head_of(spec, s, training);
+  tape.head_->magic = 0;
   if (s.lengths != nullptr) count_offsets(s, tape.offsets_);
   return tape;
 }
@@ -208,7 +208,8 @@ Dropout Tape::dropout(const Spec& spec, int32_t layer, int64_t direction) const 
 
 int64_t Tape::rows() const { return head_->rows; }
 bool Tape::recompute() const { return head_->recompute != 0; }
-bool Tape::unfused() const { return head_->unfused != 0; }
+bool Tape::is_unfused() const { return head_->unfused != 0; }
+void Tape::seal() const { head_->magic = kMagic; }
 
 Unfused Tape::unfused(const Spec& spec, const gruc_sequence& s, int64_t index) const {
   Unfused unfused{};

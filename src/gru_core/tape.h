@@ -10,7 +10,7 @@ class Tape {
  public:
   // All throw Error(GRUC_INVALID_ARGUMENT) that names what is wrong. The sequence must have been checked.
   static size_t size(const Spec& spec, const gruc_sequence& sequence, const gruc_training& training);
-  // A new tape of this call in `memory`.
+  // A new tape of this call in `memory`, to be sealed when everything is on it: before, no one can open it.
   static Tape create(const Spec& spec, const gruc_sequence& sequence, const gruc_training& training, void* memory,
                      size_t size);
   // The tape of this very call; throws where it is another's.
@@ -22,9 +22,10 @@ class Tape {
 
   LayerTape layer(const Spec& spec, int64_t index) const;
   Dropout dropout(const Spec& spec, int32_t layer, int64_t direction) const;
+  void seal() const;
   int64_t rows() const;
   bool recompute() const;
-  bool unfused() const;
+  bool is_unfused() const;
   // Of zoneout, input and state of a layer in one direction; and of drop_connect.
   Unfused unfused(const Spec& spec, const gruc_sequence& sequence, int64_t index) const;
   Mask drop_connect(int64_t index) const;
@@ -45,6 +46,6 @@ bool trains_unfused(const Spec& spec, const gruc_training& training);
 
 gruc_training default_training();
 // Throws Error(GRUC_INVALID_ARGUMENT) that names the field.
-void check_training(const gruc_training& training);
+void check_training(const Spec& spec, const gruc_training& training);
 
 }  // namespace gruc

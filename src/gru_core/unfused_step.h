@@ -35,7 +35,7 @@ inline bool finishes(const Spec& spec) { return spec.norm == GRUC_NORM_LAYER_STA
 // Gates of a layer norm's first group: the others are the second, if there are any.
 inline int64_t first_group(const Spec& spec) { return spec.norm == GRUC_NORM_LAYER_GATES ? 2 : 3; }
 
-// The view of a product that layer norms have; of others what `otherwise` says.
+// The view of a product that layer norms have.
 inline NormView row_view(const float* statistics, int64_t stride, const float* gain) {
   return {statistics, statistics + 4, stride, gain};
 }

@@ -12,8 +12,6 @@
 namespace gruc {
 namespace {
 
-float flushed(float w) { return std::fabs(w) <= kTiny ? 0.0f : w; }
-
 // matrix [3H, depth], rows r, z, n -> panels [block][depth][3][16]
 void pack_panels(const float* matrix, int64_t hidden, int64_t depth, float* panels) {
   const int64_t blocks = (hidden + kLanes - 1) / kLanes;

@@ -7,7 +7,7 @@
 
 namespace gruc {
 
-// One layer in one direction. Panels and biases as kernel_table.h says.
+// One layer in one direction. Panels and biases as layout.h says.
 struct LayerWeights {
   int64_t input_size;
   float* input_panels;   // [block][input_size][3][16]

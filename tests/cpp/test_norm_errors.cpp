@@ -180,6 +180,11 @@ TEST(NormErrors, OneRowHasNoStatistics) {
       const gruc_status status = call.train(tape.data(), tape.size());
       EXPECT_TRUE(wrong ? refused(status, "sequence.batch") : refused(status, "", GRUC_OK)) << describe_norm(spec);
       EXPECT_TRUE(!wrong || call.untouched());
+      // What was refused left no tape, and what was taken did.
+      gruc_gradients none;
+      ASSERT_EQ(gruc_gradients_init(call.weights(), steps, batch, &none), GRUC_OK);
+      const gruc_status back = gruc_backward(call.weights(), &call.s, &call.t, tape.data(), tape.size(), &none);
+      EXPECT_TRUE(wrong ? refused(back, "tape") : refused(back, "", GRUC_OK)) << describe_norm(spec);
     };
     expect(any, 1, 1, nullptr);
     expect(by_step, 4, 1, nullptr);

@@ -91,6 +91,32 @@ def test_zoneout_keeps_states(isa: str) -> None:
         assert np.array_equal(each, np.broadcast_to(h0, y.shape))
 
 
+def test_a_unit_that_is_not_zoned_out_has_the_new_state(isa: str) -> None:
+    """To the bit, as if there were no zoneout; a step by a share of 1 would lose a small state beside a large one."""
+    gru, plain = (make(hidden_size=17, norm="layer_gates", zoneout=rate) for rate in (1e-9, 0.0))
+    x, h0 = noise(30, 8, 3), 1e6 * noise(1, 8, 17)
+    (y, _, tape), (want, _, want_tape) = gru.forward_train(x, h0, seed=1), plain.forward_train(x, h0)
+    assert np.array_equal(y, want)
+    assert_same(gru.backward(tape, y), plain.backward(want_tape, y))
+
+
+@pytest.mark.parametrize("kind", ["input_dropout", "state_dropout"])
+def test_a_dropped_number_may_be_infinite(isa: str, kind: str) -> None:
+    gru = make(hidden_size=17)
+    x, h0 = noise(4, 8, 3), noise(1, 8, 17)
+    if kind == "input_dropout":
+        x[:, 0, 0] = np.inf
+    else:
+        h0[0, 0, 0] = np.inf
+    y, _, tape = gru.forward_train(x, h0, **{kind: 1}, seed=1)
+    if kind == "state_dropout":  # the blend still has the state itself
+        assert np.isfinite(y[:, :, 1:]).all()
+        return
+    assert np.isfinite(y).all()
+    for name, grad in gru.backward(tape, y).items():
+        assert np.isfinite(grad).all(), name
+
+
 def test_gradients_under_dropout_are_the_derivatives() -> None:
     gru = make(num_layers=3, bidirectional=True, batch_first=True)
     x, dy, direction = noise(4, 9, 3), noise(4, 9, 10, seed=2), noise(4, 9, 3, seed=3)

@@ -17,7 +17,8 @@ int64_t product(int64_t a, int64_t b) {
 }
 
 int64_t capacity_of(LayerKind kind, const Spec& spec, int64_t rows, const Chunk& chunk) {
-  return waits_for_all_steps(kind, spec) ? std::max<int64_t>(1, rows) : chunk.capacity;
+  if (!waits_for_all_steps(kind, spec)) return chunk.capacity;
+  return (rows + kChunkRows - 1) / kChunkRows * kChunkRows + chunk.capacity % kChunkRows;
 }
 
 UnfusedBackScratch place_unfused(Arena& arena, const Spec& spec, const Chunk& chunk, int64_t batch,

@@ -57,19 +57,19 @@ void BackProducts::to_strips(const float* in, int64_t columns, bool ones, float*
 
 void BackProducts::gather(int64_t begin, int64_t end, const ChunkGradients& d) const {
   // As the products saw them, by way of a row of scratch.
-  const auto masked = [&](const float* in, const Mask& mask, const float* values, int64_t count) {
+  const auto masked = [&](const float* in, const Mask& mask, const float* values, int64_t first, int64_t count) {
     if (!mask.on || count == 0) return in;
     at_.kernels.flush_copy({in, 0, at_.s.dx, 0, 1, count});
-    multiply_by(values, count, at_.s.dx);
+    multiply_by(values + first, count, at_.s.dx);
     return static_cast<const float*>(at_.s.dx);
   };
   const Unfused& unfused = at_.in.unfused;
   at_.each_of_share(begin, end, [&](int64_t at, int64_t step, int64_t i) {
     if (d.input != nullptr)
-      to_strips(masked(at_.input(step, i), unfused.input, at_.s.unfused.input_mask + i * at_.inputs, input_columns_),
+      to_strips(masked(at_.input(step, i), unfused.input, at_.s.unfused.input_mask, i * at_.inputs, input_columns_),
                 input_columns_, input_ones_, at_.s.x_strips + at * kStrip);
     if (d.hidden == nullptr) return;
-    to_strips(masked(at_.state_before(step) + i * at_.padded, unfused.state, at_.s.unfused.state_mask + i * at_.padded,
+    to_strips(masked(at_.state_before(step) + i * at_.padded, unfused.state, at_.s.unfused.state_mask, i * at_.padded,
                      hidden_columns_),
               hidden_columns_, hidden_ones_, at_.s.h_strips + at * kStrip);
     if (at_.before && hidden_columns_ > 0) gather_reset(at, step, i);
@@ -109,7 +109,7 @@ void BackProducts::input_gradient(int64_t begin, int64_t end, const ChunkGradien
     const float* from = at_.s.dx + (at - tile_begin) * stride;
     float* to = at_.job.dx + at_.all.time(i, step) * at_.job.dx_step_stride + at_.all.row(i) * at_.job.dx_batch_stride;
     const float* mask = at_.in.unfused.input.on ? at_.s.unfused.input_mask + i * at_.inputs : nullptr;
-    for (int64_t k = 0; k < at_.inputs; ++k) to[k] += mask == nullptr ? from[k] : from[k] * mask[k];
+    for (int64_t k = 0; k < at_.inputs; ++k) to[k] += mask == nullptr ? from[k] : masked_number(from[k], mask[k]);
   });
 }
 

@@ -59,7 +59,7 @@ struct UnfusedArgs {
   const float* bias;  // [block][4][16]: of r, z, n and, added to B of n inside the reset product, of q
   const float* h;     // [rows][h_stride], h' as blended
   int64_t h_stride;
-  const float* product_h;  // [rows][h_stride], h' as multiplied; reset before only
+  const float* product_h;  // [rows][h_stride], h' as multiplied; the kernels of reset before read it
   float* reset_h;          // [rows][reset_stride]; reset before only
   int64_t reset_stride;
   float* update;          // [rows][h_stride]; reset before only

@@ -24,6 +24,8 @@ class UnfusedMember : BackMember {
         waits_(waits_for_all_steps(at_.kind, at_.spec)),
         layer_(has_layer_norm(at_.spec) && at_.spec.norm != GRUC_NORM_LAYER_STATE),
         of_steps_(at_.kind.of_batch && at_.spec.norm != GRUC_NORM_BATCH_INPUT),
+        input_wanted_(job.dx != nullptr || job.params.weight_ih != nullptr ||
+                      (at_.spec.norm == GRUC_NORM_LAYER_SUM && job.params.bias_ih != nullptr)),
         sums_(at_) {}
 
   void run() {
@@ -36,7 +38,7 @@ class UnfusedMember : BackMember {
     at_.team.sync();
     each_chunk([this](int64_t begin, int64_t end) { run_chunk(begin, end); });
     add_state_gradient();
-    if (waits_) each_chunk([this](int64_t begin, int64_t end) { run_input_chunk(begin, end); });
+    if (waits_ && input_wanted_) each_chunk([this](int64_t begin, int64_t end) { run_input_chunk(begin, end); });
     products_.finish();
     sums_.finish();
   }
@@ -49,7 +51,7 @@ class UnfusedMember : BackMember {
       const int64_t row = at_.all.row(i), hidden = at_.spec.hidden_size;
       if (unfused.input.on)
         fill_mask(at_.kernels, unfused.input, row * at_.inputs, at_.inputs, s_.input_mask + i * at_.inputs);
-      std::memset(s_.kept + i * at_.padded, 0, BackLayer::bytes(at_.padded));
+      if (unfused.zoneout.on) std::memset(s_.kept + i * at_.padded, 0, BackLayer::bytes(at_.padded));
       if (!unfused.state.on) continue;
       std::memset(s_.state_mask + i * at_.padded, 0, BackLayer::bytes(at_.padded));
       fill_mask(at_.kernels, unfused.state, row * hidden, hidden, s_.state_mask + i * at_.padded);
@@ -143,7 +145,7 @@ class UnfusedMember : BackMember {
     args.rows = running_;
     args.blocks = own();
     args.cell = at_.in.cell;
-    const float* statistics = at_.taped.rows == nullptr ? nullptr : at_.taped.row_statistics(row, 0);
+    const float* statistics = at_.taped.of_rows == nullptr ? nullptr : at_.taped.row_statistics(row, 0);
     set_layer_norms(at_.spec, norm_, statistics, rows_.stride * 3 * kRowStatistics, args);
     if (at_.kind.of_batch) set_batch_views(at_.spec, *at_.in.layer, at_.taped, step, args);
     if (at_.in.unfused.attention != nullptr) args.openness = openness(step);
@@ -154,7 +156,7 @@ class UnfusedMember : BackMember {
     for (int64_t i = 0; i < running_; ++i) {
       const int64_t at = rows_.place(i) * at_.padded;
       for (int64_t j = unit_begin_; j < share_.block_end * kLanes; ++j)
-        s_.product_h[at + j] = h[i * rows_.stride * at_.padded + j] * s_.state_mask[at + j];
+        s_.product_h[at + j] = masked_number(h[i * rows_.stride * at_.padded + j], s_.state_mask[at + j]);
     }
     return s_.product_h + rows_.place(0) * at_.padded;
   }
@@ -247,7 +249,7 @@ class UnfusedMember : BackMember {
     for (int64_t i = 0; i < running_; ++i) {
       const int64_t at = rows_.place(i) * at_.padded;
       for (int64_t j = unit_begin_; j < share_.block_end * kLanes; ++j)
-        at_.s.carry[at + j] += s_.product_dh[at + j] * s_.state_mask[at + j];
+        at_.s.carry[at + j] += masked_number(s_.product_dh[at + j], s_.state_mask[at + j]);
     }
   }
 
@@ -311,7 +313,7 @@ class UnfusedMember : BackMember {
     args.norm = from.step.hidden;
     args.value_sums = 7 * kLanes;
     at_.kernels.norm_back(args);
-    if (waits_) return;
+    if (waits_ || !input_wanted_) return;
     set_input_slots(args);
     if (!from.step.sum) {  // else both products have the same norm, and so gradient
       args.out = s_.d_input + out;
@@ -327,6 +329,8 @@ class UnfusedMember : BackMember {
   const NormWeights& norm_;
   const int64_t panel_;
   const bool waits_, layer_, of_steps_;  // of_steps_: the hidden product has statistics over a step's rows
+  // Whether anyone wants a gradient that goes through the input's norm.
+  const bool input_wanted_;
   const UnfusedSums sums_;
   const int64_t rows_before_ = rows_before(at_.spec, at_.kind, at_.in.batch, at_.team.size, at_.team.rank);
 };

@@ -151,7 +151,8 @@ class UnfusedMember : LayerMember {
     float* product_h = s_.product_h[step % 2];
     for (int64_t i = 0; i < rows; ++i) {
       const int64_t at = i * stride_ + unit_begin_;
-      for (int64_t j = 0; j < own_blocks() * kLanes; ++j) product_h[at + j] = h[at + j] * s_.state_mask[at + j];
+      for (int64_t j = 0; j < own_blocks() * kLanes; ++j)
+        product_h[at + j] = masked_number(h[at + j], s_.state_mask[at + j]);
     }
   }
 
@@ -180,8 +181,10 @@ class UnfusedMember : LayerMember {
       kernels_.project(args);
       return;
     }
+    active = rows_.running(begin, rows_.count);
     for (int64_t step = begin; step < end; ++step) {  // rows of other members stand between
-      args.rows = rows_.running(step, rows_.count);
+      active = rows_.running(step, active);
+      args.rows = active;
       args.out = tape_.input + tape_row(step) * panel_ + column;
       args.out_stride = rows_.stride * panel_;
       kernels_.project(args);
@@ -192,10 +195,7 @@ class UnfusedMember : LayerMember {
   // Of a over all steps.
   void whole_statistics(int64_t last) {
     float* columns = tape_.column_statistics(0, 0, 0);
-    if (last == 0) {  // and so are all steps', if there are any
-      if (job_.steps > 0) repeat_statistics(0);
-      return;
-    }
+    if (last == 0) return;
     const Blocks blocks = {share_.block_begin, share_.block_end, false};
     kernels_.column_statistics({tape_.input, panel_, 0, kGates, job_.tape.row(job_.steps, job_.batch),
                                 spec_.norm_epsilon, columns, columns + panel_, columns + 2 * panel_, blocks});
@@ -204,8 +204,9 @@ class UnfusedMember : LayerMember {
   // A step without rows enough for statistics has those of the step before; the first has zeros, and ones to scale by.
   void repeat_statistics(int64_t step) {
     const int64_t begin = share_.block_begin * kPanelRow, count = own_blocks() * kPanelRow;
+    const bool of_steps[2] = {spec_.norm == GRUC_NORM_BATCH_STEP, spec_.norm != GRUC_NORM_BATCH_INPUT};
     for (int part = 0; part < 2; ++part)
-      for (int what = 0; what < 3; ++what) {
+      for (int what = 0; what < 3 && (step == 0 || of_steps[part]); ++what) {
         float* to = tape_.column_statistics(step, part, what) + begin;
         if (step > 0)
           std::memcpy(to, tape_.column_statistics(step - 1, part, what) + begin, bytes(count));
@@ -308,7 +309,7 @@ class UnfusedMember : LayerMember {
       s.new_state = tape_.new_state + row * stride_;
     else
       s.new_stride = stride_;
-    s.row_statistics = tape_.rows == nullptr ? nullptr : tape_.row_statistics(row, 0);
+    s.row_statistics = tape_.of_rows == nullptr ? nullptr : tape_.row_statistics(row, 0);
     s.row_stride = rows_.stride * 3 * kRowStatistics;
     if (!kind_.of_batch) return;
     const bool enough = active >= 2;

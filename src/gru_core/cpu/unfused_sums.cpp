@@ -40,7 +40,7 @@ const float* UnfusedSums::add_step(int64_t step, const UnfusedBackArgs& from, bo
 ColumnSumsArgs UnfusedSums::column_args(int64_t step) const {
   const int64_t row = at_.offset(step), panel = at_.blocks * kPanelRow;
   UnfusedArgs views{};
-  const float* statistics = at_.taped.rows == nullptr ? nullptr : at_.taped.row_statistics(row, 0);
+  const float* statistics = at_.taped.of_rows == nullptr ? nullptr : at_.taped.row_statistics(row, 0);
   set_layer_norms(at_.spec, at_.in.layer->norm, statistics, 3 * kRowStatistics, views);
   if (at_.kind.of_batch) set_batch_views(at_.spec, *at_.in.layer, at_.taped, step, views);
   ColumnSumsArgs args{};
@@ -76,7 +76,7 @@ void UnfusedSums::add_chunk(int64_t begin, int64_t end, const float* d) const {
       args.out = s_.sum_bias;
       at_.kernels.column_sums(args);
     }
-    if (at_.spec.norm == GRUC_NORM_LAYER_STATE) add_states(step, base);
+    if (p.gain_state != nullptr || p.bias_state != nullptr) add_states(step, base);
   }
 }
 

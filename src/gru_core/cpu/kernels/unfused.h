@@ -164,6 +164,9 @@ struct UnfusedBack {
   static void before_candidate(const UnfusedBackArgs& p) {
     const Slopes<kPlain> slopes{*p.step.cell};
     each(p, [&](const At& at, V& attention) {
+      // The sums over a step's rows read all slots.
+      store(at.d, set1(0.0f));
+      store(at.d + kLanes, set1(0.0f));
       at.put(3, blend(at, slopes.gate(at.unit.sum(1)), slopes.candidate(at.unit.sum(2)), attention));
     });
   }
@@ -191,8 +194,10 @@ inline void finish_states(const FinishArgs& p) {
       if (p.statistics != nullptr)
         h = fma(load(p.gain + unit), normal_state(p.statistics + row * p.statistics_stride, h), load(p.bias + unit));
       const V old = load(p.old + row * p.old_stride + unit);
-      const V kept = p.kept == nullptr ? set1(p.share) : load(p.kept + row * p.old_stride + unit);
-      if (p.zones_out) h = fma(kept, sub(h, old), old);
+      if (p.kept != nullptr)
+        h = select_le(load(p.kept + row * p.old_stride + unit), set1(0.0f), old, h);
+      else if (p.zones_out)
+        h = fma(set1(p.share), sub(h, old), old);
       store(p.out + row * p.out_stride + unit, flush(h));
     }
 }
@@ -208,7 +213,8 @@ inline void finish_states_back(const FinishBackArgs& p) {
       V all = load(carry);
       if (p.dy != nullptr) all = add(all, load(p.dy + row * p.dy_stride + unit));
       all = gradient_of_units(all, units);
-      const V kept = p.kept == nullptr ? all : mul(all, load(p.kept + row * p.carry_stride + unit));
+      const V zero = set1(0.0f);
+      const V kept = p.kept == nullptr ? all : select_le(load(p.kept + row * p.carry_stride + unit), zero, zero, all);
       store(carry, sub(all, kept));
       store(dh + unit, kept);
       if (p.statistics != nullptr) store(p.dout + row * p.dout_stride + unit, kept);
