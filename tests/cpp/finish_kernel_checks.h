@@ -77,12 +77,15 @@ void check_finish() {
           float h = d.h.at(row, unit);
           if (d.normed) h = std::fma(d.gain[unit], d.normal(row, unit), d.bias[unit]);
           const float old = d.old.at(row, unit), part = d.masked ? d.kept.at(row, unit) : share;
-          if (zones_out) h = std::fma(part, h - old, old);
+          if (d.masked)
+            h = part == 0.0f ? old : h;
+          else if (zones_out)
+            h = std::fma(part, h - old, old);
           expected.get()[row * stride + unit] = flushed(h);
           if (odd_values) continue;
           double exact = d.h.at(row, unit);
           if (d.normed) exact = double{d.gain[unit]} * d.normal(row, unit) + double{d.bias[unit]};
-          if (zones_out) exact = (1.0 - part) * double{old} + part * exact;
+          if (d.masked || zones_out) exact = (1.0 - part) * double{old} + part * exact;
           ASSERT_NEAR(double{h}, exact, 1e-5 * (1.0 + std::fabs(exact)));
         }
       kernels().finish(args);
@@ -162,7 +165,7 @@ void check_finish_back() {
       const int64_t from = row * carry.stride;
       float* out = wanted_dh.get() + from;
       for (int64_t unit = args.blocks.begin * kLanes; unit < args.blocks.end * kLanes; ++unit) {
-        out[unit] = all.values[from + unit] * kept.values[from + unit];
+        out[unit] = kept.values[from + unit] == 0.0f ? 0.0f : all.values[from + unit];
         wanted.get()[from + unit] = all.values[from + unit] - out[unit];
         if (d.normed) wanted_dout.get()[row * dout_stride + unit] = out[unit];
       }

@@ -359,6 +359,7 @@ void check_unfused_back_before_candidate() {
           const Gate z = gate_at(d.cell, d.cell.gate, unit.gate_sum(1));
           const Gate n = gate_at(d.cell, d.cell.candidate, unit.gate_sum(2));
           const float dn = back.blend(out, unit, z, n, attention);
+          for (const int64_t slot : {0, 1}) back.put(out, unit, slot, 0.0f);
           back.put(out, unit, 3, dn);
           if (d.has_exact() && unit.real()) expect_quotient(back, unit, false, &ExactUnit::n, dn);
         },

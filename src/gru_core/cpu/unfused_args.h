@@ -72,8 +72,8 @@ struct UnfusedArgs {
   const Cell* cell;
 };
 
-// A new state on its way: gain * (h - mean) * scale + bias where it has a norm, then old + kept * (h - old) for
-// zoneout.
+// A new state on its way: gain * (h - mean) * scale + bias where it has a norm; then for zoneout the old state where
+// `kept` is zero, or, where `zones_out` is set, old + share * (h - old).
 struct FinishArgs {
   const float* h;  // [rows][h_stride], new
   int64_t h_stride;
@@ -84,7 +84,7 @@ struct FinishArgs {
   const float* gain;  // [block][16]
   const float* bias;  // [block][16]
   bool zones_out;
-  const float* kept;  // [rows][old_stride]; nullptr: `share` for all
+  const float* kept;  // [rows][old_stride]; nullptr: no mask
   float share;
   float* out;  // [rows][out_stride]
   int64_t out_stride;
