@@ -104,6 +104,12 @@ struct LayerKind {
   bool unfused;   // gates after both products: norms, zoneout, attention, masks of inputs and states
   bool of_batch;  // statistics over rows: only unit blocks can be shared
 };
+inline LayerKind layer_kind(const Spec& spec, bool unfused) { return {unfused, unfused && of_the_batch(spec)}; }
+// Whether the input's statistics are over all steps: these have to wait for all inputs, and its gradient for the first
+// step.
+inline bool waits_for_all_steps(LayerKind kind, const Spec& spec) {
+  return kind.of_batch && spec.norm != GRUC_NORM_BATCH_STEP;
+}
 
 // Whether two directions at the same time are done sooner than one after the other.
 bool two_teams_pay(const gruc_weights& weights, int64_t steps, int64_t batch);

@@ -191,12 +191,8 @@ int plan_of(const gruc_weights& weights, LayerKind kind, const gruc_sequence& s)
 }
 
 Needs needs_of(const Spec& spec, const gruc_sequence& s, const gruc_training& training, const gruc_gradients& g) {
-  const bool unfused = trains_unfused(spec, training);
-  return {{unfused, unfused && of_the_batch(spec)},
-          training.drop_connect > 0.0f,
-          training.recompute != 0,
-          Tape::count_rows(s),
-          lowest_layer(spec, g)};
+  return {layer_kind(spec, trains_unfused(spec, training)), training.drop_connect > 0.0f, training.recompute != 0,
+          Tape::count_rows(s), lowest_layer(spec, g)};
 }
 
 size_t workspace_size(const Spec& spec, const gruc_sequence& s, const Needs& needs, int size) {

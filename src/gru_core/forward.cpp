@@ -169,7 +169,7 @@ void check_weights(const gruc_weights& weights, const gruc_sequence& s, const Ta
   int64_t rows = 0;
   for (int64_t b = 0; b < s.batch && rows < 2; ++b) {
     const int64_t length = s.lengths == nullptr ? s.steps : s.lengths[b];
-    rows += steps_count ? length : std::min<int64_t>(length, 1);
+    rows += std::min<int64_t>(length, steps_count ? 2 : 1);
   }
   if (rows == 1)
     fail_argument(std::string("sequence.batch: a batch norm needs two rows or more ") +
@@ -177,11 +177,6 @@ void check_weights(const gruc_weights& weights, const gruc_sequence& s, const Ta
 }
 
 }  // namespace
-
-LayerKind layer_kind(const gruc_weights& weights, const Tape* tape) {
-  const bool unfused = tape != nullptr ? tape->is_unfused() : is_unfused(weights.spec);
-  return {unfused, unfused && of_the_batch(weights.spec)};
-}
 
 LayerJob layer_job(const gruc_weights& weights, const gruc_sequence& s, const Tape* tape, const int64_t* order,
                    int32_t layer, int64_t direction) {
@@ -244,7 +239,7 @@ gruc_sequence default_sequence(const gruc_weights& weights, int64_t steps, int64
 
 size_t forward_workspace(const gruc_weights& weights, const gruc_sequence& s) {
   check_sizes(s);
-  const LayerKind kind = layer_kind(weights, nullptr);
+  const LayerKind kind = layer_kind(weights.spec, is_unfused(weights.spec));
   return workspace_size(weights, kind, false, s, plan_of(weights, kind, s));
 }
 
@@ -269,7 +264,8 @@ void forward(const gruc_weights& weights, const gruc_sequence& s, const Tape* ta
   check_sequence(s);
   check_attention(weights.spec, s);
   check_weights(weights, s, tape);
-  const LayerKind kind = layer_kind(weights, tape);
+  const bool unfused = tape != nullptr ? tape->is_unfused() : is_unfused(weights.spec);
+  const LayerKind kind = layer_kind(weights.spec, unfused);
   const bool drops_weights = tape != nullptr && tape->drop_connect(0).on;
   // Made once: how many threads the process may use can change while this runs, or since the caller asked for the size.
   // One thread always fits into what forward_workspace said, and the answer is the same.

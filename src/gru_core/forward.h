@@ -6,14 +6,12 @@ namespace gruc {
 
 class Tape;
 struct LayerJob;
-struct LayerKind;
 
 gruc_sequence default_sequence(const gruc_weights& weights, int64_t steps, int64_t batch);
 size_t forward_workspace(const gruc_weights& weights, const gruc_sequence& sequence);
 // With a tape that was created for this very call, also what backward needs.
 void forward(const gruc_weights& weights, const gruc_sequence& sequence, const Tape* tape = nullptr);
 
-LayerKind layer_kind(const gruc_weights& weights, const Tape* tape);
 // What forward and backward have in common of a layer in one direction: all but its input where that is another layer's
 // output, and its outputs. `order` as sort_by_length has it.
 LayerJob layer_job(const gruc_weights& weights, const gruc_sequence& sequence, const Tape* tape, const int64_t* order,

@@ -64,11 +64,6 @@ constexpr int64_t kTileRows = 64;
 
 Chunk chunk_of(int64_t steps, int64_t batch);
 
-// Whether the input's statistics are over all steps, so that its gradients wait for the first one.
-inline bool waits_for_all_steps(LayerKind kind, const Spec& spec) {
-  return kind.of_batch && spec.norm != GRUC_NORM_BATCH_STEP;
-}
-
 struct BackLayer {
   BackLayer(const BackwardJob& job, LayerKind kind, const Team& team, void* scratch);
 

@@ -17,7 +17,7 @@ namespace {
 class UnfusedMember : BackMember {
  public:
   UnfusedMember(const BackwardJob& job, const Team& team, void* scratch)
-      : BackMember(job, unfused_kind(job.forward.weights->spec), team, scratch),
+      : BackMember(job, layer_kind(job.forward.weights->spec, true), team, scratch),
         s_(at_.s.unfused),
         norm_(at_.in.layer->norm),
         panel_(at_.blocks * kPanelRow),

@@ -86,7 +86,7 @@ class UnfusedMember : LayerMember {
     start(s_.h[0]);
     make_masks();
     const int64_t last = rows_.count > 0 ? rows_.length(0) : 0;
-    const bool whole = kind_.of_batch && spec_.norm != GRUC_NORM_BATCH_STEP;
+    const bool whole = waits_for_all_steps(kind_, spec_);
     if (whole) {
       each_chunk(last, [&](int64_t begin, int64_t end) { project_inputs(begin, end); });
       whole_statistics(last);
@@ -362,7 +362,7 @@ size_t unfused_scratch_size(const Spec& spec, LayerKind kind, int64_t steps, int
 }
 
 void run_unfused_layer(const LayerJob& job, const Team& team, void* scratch) noexcept {
-  UnfusedMember(job, unfused_kind(job.weights->spec), team, scratch).run();
+  UnfusedMember(job, layer_kind(job.weights->spec, true), team, scratch).run();
 }
 
 }  // namespace gruc

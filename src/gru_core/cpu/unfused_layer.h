@@ -9,7 +9,6 @@ size_t unfused_scratch_size(const Spec& spec, LayerKind kind, int64_t steps, int
                             int size);
 void run_unfused_layer(const LayerJob& job, const Team& team, void* scratch) noexcept;
 
-inline LayerKind unfused_kind(const Spec& spec) { return {true, of_the_batch(spec)}; }
 // How a training step's products are normalised by its batch's statistics.
 void set_batch_views(const Spec& spec, const LayerWeights& layer, const UnfusedTape& tape, int64_t step,
                      UnfusedArgs& args) noexcept;
