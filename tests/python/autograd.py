@@ -154,6 +154,31 @@ class Answer:
     margin: float
 
 
+def gradients_of(
+    leaves: Mapping[str, torch.Tensor],
+    y: torch.Tensor,
+    h_n: torch.Tensor,
+    lengths: npt.ArrayLike | None,
+    dy: Array | None,
+    dh_n: Array | None,
+) -> dict[str, Array]:
+    """Of sum(y dy) + sum(h_n dh_n) by every leaf; y is [T, B, ...], and dy beyond a row's length is not read."""
+    steps, batch = y.shape[:2]
+    running = np.arange(steps)[:, None] < (np.full(batch, steps) if lengths is None else np.asarray(lengths))
+    loss = torch.zeros((), dtype=y.dtype)
+    if dy is not None:
+        loss = loss + (y * torch.tensor(np.where(running[..., None], dy, 0), dtype=y.dtype)).sum()
+    if dh_n is not None:
+        loss = loss + (h_n * torch.tensor(dh_n, dtype=y.dtype)).sum()
+    found: Sequence[torch.Tensor | None] = [None] * len(leaves)
+    if loss.requires_grad:
+        found = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
+    return {
+        name: np.zeros(tensor.shape) if grad is None else grad.numpy()
+        for (name, tensor), grad in zip(leaves.items(), found, strict=True)
+    }
+
+
 @one_thread()
 def gradients(
     spec: GRUSpec,
@@ -181,19 +206,7 @@ def gradients(
     fixed = None if masks is None else [torch.tensor(mask, dtype=dtype) for mask in masks]
     oracle = Oracle(spec, tensors, fixed)
     y, h_n = oracle.forward(leaves["x"], leaves["h0"], lengths)
-    running = np.arange(len(x))[:, None] < (np.full(x.shape[1], len(x)) if lengths is None else np.asarray(lengths))
-    loss = torch.zeros((), dtype=dtype)
-    if dy is not None:
-        loss = loss + (y * torch.tensor(np.where(running[..., None], dy, 0), dtype=dtype)).sum()
-    if dh_n is not None:
-        loss = loss + (h_n * torch.tensor(dh_n, dtype=dtype)).sum()
-    found: Sequence[torch.Tensor | None] = [None] * len(leaves)
-    if loss.requires_grad:
-        found = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
-    grads = {
-        name: np.zeros(tensor.shape) if grad is None else grad.numpy()
-        for (name, tensor), grad in zip(leaves.items(), found, strict=True)
-    }
+    grads = gradients_of(leaves, y, h_n, lengths, dy, dh_n)
     return Answer(y.detach().numpy(), h_n.detach().numpy(), grads, oracle.margin)
 
 

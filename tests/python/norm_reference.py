@@ -263,19 +263,7 @@ def gradients(
     leaves |= tensors
     oracle = NormOracle(spec, tensors, noise=noise or Noise())
     y, h_n = oracle.run(leaves["x"], leaves["h0"], lengths, leaves.get("attention"))
-    running = np.arange(len(x))[:, None] < (np.full(x.shape[1], len(x)) if lengths is None else np.asarray(lengths))
-    loss = torch.zeros((), dtype=dtype)
-    if dy is not None:
-        loss = loss + (y * torch.tensor(np.where(running[..., None], dy, 0), dtype=dtype)).sum()
-    if dh_n is not None:
-        loss = loss + (h_n * torch.tensor(dh_n, dtype=dtype)).sum()
-    found: Sequence[torch.Tensor | None] = [None] * len(leaves)
-    if loss.requires_grad:
-        found = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
-    grads = {
-        name: np.zeros(tensor.shape) if grad is None else grad.numpy()
-        for (name, tensor), grad in zip(leaves.items(), found, strict=True)
-    }
+    grads = autograd.gradients_of(leaves, y, h_n, lengths, dy, dh_n)
     statistics = {name: value.numpy() for name, value in oracle.statistics.items()}
     return Answer(y.detach().numpy(), h_n.detach().numpy(), grads, oracle.margin, statistics)
 

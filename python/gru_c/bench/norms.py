@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 import gru_c
-from gru_c.bench import candidates, report
+from gru_c.bench import candidates, report, training
 from gru_c.bench.cells import Cell
 from gru_c.bench.timing import Others, Summary, take_turns
 from gru_c.bench.torch_norms import Network
@@ -107,11 +107,7 @@ def cells(threads: Sequence[int], *, quick: bool = False, only: Sequence[str] = 
         for kind in QUICK_KINDS if quick else KINDS:
             cell = Cell("norms", f"norms, {kind}", kind, "sequence", STEPS, BATCH, SIZE, SIZE)
             found.append(replace(cell, threads=count))
-    chosen = [cell for cell in found if not only or any(text in cell.name for text in only)]
-    if not chosen:
-        asked, names = (", ".join(map(repr, texts)) for texts in (only, [cell.name for cell in found]))
-        raise ValueError(f"--only: no cell of --norms holds {asked}; they are {names}")
-    return chosen
+    return training.chosen(found, only, "--norms")
 
 
 def problems(cell: Cell) -> tuple[Problem, Problem]:
@@ -172,21 +168,8 @@ def in_torch(given: Problem, kept: torch.Tensor | None = None) -> Trainee:
 
 
 def check(cell: Cell, name: str, got: Gradients, want: Gradients) -> float:
-    """The largest difference of any gradient from PyTorch's, relative to the largest entry of it.
-
-    Raises:
-        WrongAnswer: it is too large.
-    """
-    worst = 0.0
-    for key, right in want.items():
-        off = float(np.abs(got[key] - right).max() / np.abs(right).max())
-        if not off <= TOLERANCE:  # not: NaN too
-            raise candidates.WrongAnswer(
-                f"{cell.name}: {name}'s gradient of {key} differs from that of PyTorch's operations by {off:.2g} of "
-                f"its largest entry, {TOLERANCE:.2g} are allowed; its time would mean nothing"
-            )
-        worst = max(worst, off)
-    return worst
+    """As `training.check`, against PyTorch's operations."""
+    return training.check(cell, name, got, want, "that of PyTorch's operations", TOLERANCE)
 
 
 def measure(cell: Cell, seconds: float) -> Row:

@@ -96,11 +96,20 @@ def cells(threads: Sequence[int], *, quick: bool = False, only: Sequence[str] = 
             label = f"T={steps}, B={batch}, H={size}"
             cell = Cell("training", f"training, {label}", label, "sequence", steps, batch, size, size)
             found.append(replace(cell, threads=count))
-    chosen = [cell for cell in found if not only or any(text in cell.name for text in only)]
-    if not chosen:
+    return chosen(found, only, "--training")
+
+
+def chosen(found: Sequence[Cell], only: Sequence[str], option: str) -> list[Cell]:
+    """Of the cells of `option` those whose name holds any of the texts `only`; all where there are none.
+
+    Raises:
+        ValueError: `only` leaves nothing; the message says what there is.
+    """
+    some = [cell for cell in found if not only or any(text in cell.name for text in only)]
+    if not some:
         asked, names = (", ".join(map(repr, texts)) for texts in (only, [cell.name for cell in found]))
-        raise ValueError(f"--only: no cell of --training holds {asked}; they are {names}")
-    return chosen
+        raise ValueError(f"--only: no cell of {option} holds {asked}; they are {names}")
+    return some
 
 
 def _core(gru: gru_c.GRU, given: candidates.Problem, dy: candidates.Floats, *, recompute: bool) -> Trainee:
@@ -142,8 +151,15 @@ def trainees(given: candidates.Problem) -> dict[str, Trainee]:
     }
 
 
-def check(cell: Cell, name: str, got: Gradients, want: Gradients) -> float:
-    """The largest difference of any gradient, relative to the largest entry of it.
+def check(
+    cell: Cell,
+    name: str,
+    got: Gradients,
+    want: Gradients,
+    whose: str = "torch.nn.GRU's",
+    tolerance: float = TOLERANCE,
+) -> float:
+    """The largest difference of any gradient from `whose`, relative to the largest entry of it.
 
     Raises:
         WrongAnswer: it is too large.
@@ -151,10 +167,10 @@ def check(cell: Cell, name: str, got: Gradients, want: Gradients) -> float:
     worst = 0.0
     for key, right in want.items():
         off = float(np.abs(got[key] - right).max() / np.abs(right).max())
-        if not off <= TOLERANCE:  # not: NaN too
+        if not off <= tolerance:  # not: NaN too
             raise candidates.WrongAnswer(
-                f"{cell.name}: {name}'s gradient of {key} differs from torch.nn.GRU's by {off:.2g} of its largest "
-                f"entry, {TOLERANCE:.2g} are allowed; its time would mean nothing"
+                f"{cell.name}: {name}'s gradient of {key} differs from {whose} by {off:.2g} of its largest "
+                f"entry, {tolerance:.2g} are allowed; its time would mean nothing"
             )
         worst = max(worst, off)
     return worst
