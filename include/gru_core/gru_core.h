@@ -19,7 +19,11 @@
 #include <stdint.h>
 
 #define GRUC_VERSION "0.1.0"
-#define GRUC_ABI_VERSION 0 /* 0 until the ABI is frozen as version 1 */
+/* Frozen: a function or field of version 1 keeps its name, type and meaning in every later release. Later ones may add
+ * functions, values of enums, and fields at the end of the structs that begin with a struct_size; all other structs
+ * stay as they are. A library of version 1 takes the structs of every header of version 1 that is not newer than
+ * itself. */
+#define GRUC_ABI_VERSION 1
 
 #if defined(GRUC_STATIC)
 #define GRUC_API
@@ -38,6 +42,17 @@
 extern "C" {
 #else
 #define GRUC_NOEXCEPT
+#endif
+
+/* Of a function that keeps the contract of real time, which see; [[clang::nonblocking]] in the spelling that C99 has
+ * too. clang 20 and later then check it: callers by -Wfunction-effects, the running program by -fsanitize=realtime. */
+#if defined(__has_attribute)
+#if __has_attribute(nonblocking)
+#define GRUC_NONBLOCKING __attribute__((nonblocking))
+#endif
+#endif
+#ifndef GRUC_NONBLOCKING
+#define GRUC_NONBLOCKING
 #endif
 
 typedef enum gruc_status {
@@ -161,6 +176,7 @@ typedef struct gruc_layer_params {
   const float* var_hh;     /* [S, 3H]; variances are biased and 0 or more */
 } gruc_layer_params;
 
+typedef struct gruc_model gruc_model;     /* a model file in memory */
 typedef struct gruc_weights gruc_weights; /* immutable, packed for one ISA */
 typedef struct gruc_state gruc_state;     /* one stream's hidden states and scratch */
 
@@ -185,10 +201,34 @@ GRUC_API int32_t gruc_max_threads(void) GRUC_NOEXCEPT;
 
 /* --- what a network is --- */
 
+/* The functions that fill a struct are each an inline one that gives its size, so that a newer library never writes
+ * beyond an older caller's struct, and an exported one that takes the size; bindings that read no C call the latter. */
+
 /* One forward layer of input_size and hidden_size 1, PyTorch's variant: reset after, update keep, both biases,
  * sigmoid, tanh, no clip. */
-GRUC_API void gruc_spec_init(gruc_spec* spec) GRUC_NOEXCEPT;
+GRUC_API void gruc_spec_init_sized(gruc_spec* spec, uint32_t struct_size) GRUC_NOEXCEPT;
+static inline void gruc_spec_init(gruc_spec* spec) GRUC_NOEXCEPT { gruc_spec_init_sized(spec, sizeof *spec); }
 GRUC_API gruc_status gruc_spec_validate(const gruc_spec* spec) GRUC_NOEXCEPT;
+
+/* --- model files --- */
+
+/* Reads a file that GRU.save of the Python package wrote: safetensors with the spec as JSON in its metadata, see
+ * docs/embedding.md. A file that is damaged, or of another format version, is GRUC_INVALID_ARGUMENT and the message
+ * says what is wrong where; one that cannot be read likewise. `path` is what fopen takes. */
+GRUC_API gruc_status gruc_model_load(const char* path, gruc_model** model) GRUC_NOEXCEPT;
+/* The same from the `size` bytes of such a file at `data`, in any alignment; read during the call only. */
+GRUC_API gruc_status gruc_model_load_memory(const void* data, size_t size, gruc_model** model) GRUC_NOEXCEPT;
+GRUC_API void gruc_model_destroy(gruc_model* model) GRUC_NOEXCEPT; /* NULL is fine */
+/* What the file holds, in arrays that live as long as the model; ready for gruc_weights_create, after which the model
+ * may go. None of them fails for a model; for NULL they return NULL. */
+GRUC_API const gruc_spec* gruc_model_spec(const gruc_model* model) GRUC_NOEXCEPT;
+/* [L * D], layer by layer, forward before reverse; `count`, which may be NULL, gets L * D. */
+GRUC_API const gruc_layer_params* gruc_model_params(const gruc_model* model, size_t* count) GRUC_NOEXCEPT;
+/* The initial states that the network has of its own, [L*D, batch, H], with batch 1 for rows of any number; NULL:
+ * zeros. Steps and sequences do not use them unless they are given them. */
+GRUC_API const float* gruc_model_h0(const gruc_model* model, int64_t* batch) GRUC_NOEXCEPT;
+/* The lengths that it has of its own, [batch]; NULL: whole sequences. */
+GRUC_API const int64_t* gruc_model_lengths(const gruc_model* model, int64_t* batch) GRUC_NOEXCEPT;
 
 /* --- weights --- */
 
@@ -211,6 +251,9 @@ GRUC_API void gruc_state_destroy(gruc_state* state) GRUC_NOEXCEPT; /* only of gr
 GRUC_API gruc_status gruc_state_size(const gruc_weights* weights, int64_t batch, size_t* size) GRUC_NOEXCEPT;
 GRUC_API gruc_status gruc_state_init(const gruc_weights* weights, int64_t batch, void* memory, size_t size,
                                      gruc_state** state) GRUC_NOEXCEPT;
+GRUC_API gruc_status gruc_state_reset(gruc_state* state) GRUC_NOEXCEPT; /* zeros, position 0 */
+/* The states and the position of `from`, which has the same L, B and H, but need not have the same weights. */
+GRUC_API gruc_status gruc_state_copy(gruc_state* state, const gruc_state* from) GRUC_NOEXCEPT;
 GRUC_API gruc_status gruc_state_get(const gruc_state* state, float* h) GRUC_NOEXCEPT; /* h [L, B, H] */
 /* h [L, B, H], or NULL for zeros. A new sequence begins: the position is 0. */
 GRUC_API gruc_status gruc_state_set(gruc_state* state, const float* h) GRUC_NOEXCEPT;
@@ -222,11 +265,19 @@ GRUC_API gruc_status gruc_state_set_position(gruc_state* state, int64_t position
  * holds for 1 alone: the threads are OpenMP's. */
 GRUC_API gruc_status gruc_state_set_threads(gruc_state* state, int32_t threads) GRUC_NOEXCEPT;
 
-/* One step: x [B, I] -> y [B, H], the last layer's new state. y may be x where the sizes allow.
- * Never allocates, locks, makes a system call or branches on the data. */
-GRUC_API gruc_status gruc_step(gruc_state* state, const float* x, float* y) GRUC_NOEXCEPT;
-/* T steps: x [T, B, I] -> y [T, B, H]. The same contract, and the same bits as T calls of gruc_step. */
-GRUC_API gruc_status gruc_process(gruc_state* state, int64_t steps, const float* x, float* y) GRUC_NOEXCEPT;
+/* The contract of real time, which gruc_step and gruc_process keep: they never allocate, lock, make a system call or
+ * throw, and run the same instructions in the same order whatever the numbers are: silence, denormals, infinities and
+ * NaN too. It holds for states of one thread, and for calls that are not refused (NULL, a negative count): those write
+ * a message. Out of the library's hands: pages that nobody has touched yet, of a state and of 40 KB of stack; a step or
+ * two before the first deadline touch them, and bring the weights into the cache. Where the caller has set MXCSR's FTZ
+ * and DAZ, as audio hosts do, the contract and the time are the same, and the results: sums that pass below 2^-126 may
+ * differ, but no state does, unless such a number decides a rounding. */
+
+/* One step: x [B, I] -> y [B, H], the last layer's new state. y may be x where the sizes allow. */
+GRUC_API gruc_status gruc_step(gruc_state* state, const float* x, float* y) GRUC_NOEXCEPT GRUC_NONBLOCKING;
+/* T steps: x [T, B, I] -> y [T, B, H]. The same bits as T calls of gruc_step. */
+GRUC_API gruc_status gruc_process(gruc_state* state, int64_t steps, const float* x,
+                                  float* y) GRUC_NOEXCEPT GRUC_NONBLOCKING;
 
 /* --- whole sequences --- */
 
@@ -258,8 +309,12 @@ typedef struct gruc_sequence {
 } gruc_sequence;
 
 /* Defaults for T steps of B rows in the layout [T, B, ...]; all pointers NULL. */
-GRUC_API gruc_status gruc_sequence_init(const gruc_weights* weights, int64_t steps, int64_t batch,
-                                        gruc_sequence* sequence) GRUC_NOEXCEPT;
+GRUC_API gruc_status gruc_sequence_init_sized(const gruc_weights* weights, int64_t steps, int64_t batch,
+                                              gruc_sequence* sequence, uint32_t struct_size) GRUC_NOEXCEPT;
+static inline gruc_status gruc_sequence_init(const gruc_weights* weights, int64_t steps, int64_t batch,
+                                             gruc_sequence* sequence) GRUC_NOEXCEPT {
+  return gruc_sequence_init_sized(weights, steps, batch, sequence, sizeof *sequence);
+}
 /* Depends on the weights and on steps, batch and threads alone; x and the other arrays may be set later. */
 GRUC_API gruc_status gruc_forward_workspace(const gruc_weights* weights, const gruc_sequence* sequence,
                                             size_t* size) GRUC_NOEXCEPT;
@@ -294,7 +349,10 @@ typedef struct gruc_training {
 } gruc_training;
 
 /* No recomputation, no dropout, seed 0. */
-GRUC_API void gruc_training_init(gruc_training* training) GRUC_NOEXCEPT;
+GRUC_API void gruc_training_init_sized(gruc_training* training, uint32_t struct_size) GRUC_NOEXCEPT;
+static inline void gruc_training_init(gruc_training* training) GRUC_NOEXCEPT {
+  gruc_training_init_sized(training, sizeof *training);
+}
 /* Bytes of the tape of a call; H counts rounded up to 16. A network with a norm, zoneout or attention, or a call with
  * input_dropout or state_dropout, takes some 7 H floats instead of 4, and knows no recomputation. Depends on the
  * weights' spec, `training` and the sequence's steps, batch and lengths. */
@@ -349,8 +407,12 @@ typedef struct gruc_gradients {
 } gruc_gradients;
 
 /* Defaults for T steps of B rows in the layout [T, B, ...]; all pointers NULL. */
-GRUC_API gruc_status gruc_gradients_init(const gruc_weights* weights, int64_t steps, int64_t batch,
-                                         gruc_gradients* gradients) GRUC_NOEXCEPT;
+GRUC_API gruc_status gruc_gradients_init_sized(const gruc_weights* weights, int64_t steps, int64_t batch,
+                                               gruc_gradients* gradients, uint32_t struct_size) GRUC_NOEXCEPT;
+static inline gruc_status gruc_gradients_init(const gruc_weights* weights, int64_t steps, int64_t batch,
+                                              gruc_gradients* gradients) GRUC_NOEXCEPT {
+  return gruc_gradients_init_sized(weights, steps, batch, gradients, sizeof *gradients);
+}
 /* Depends on the weights, `training`, the sequence's steps, batch, lengths and threads, and on which gradients are
  * wanted. */
 GRUC_API gruc_status gruc_backward_workspace(const gruc_weights* weights, const gruc_sequence* sequence,

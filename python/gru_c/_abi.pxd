@@ -33,6 +33,7 @@ cdef extern from "gru_core/gru_core.h" nogil:
     int GRUC_OUT_OF_MEMORY
     int GRUC_INTERNAL
     const char* gruc_last_error()
+    const char* gruc_status_name(gruc_status)
     gruc_status gruc_state_create(const gruc_weights*, int64_t, gruc_state**)
     void gruc_state_destroy(gruc_state*)
     gruc_status gruc_state_get(const gruc_state*, float*)
@@ -52,7 +53,8 @@ cdef enum:
 
 
 cdef inline int raise_status(gruc_status status) except -1:
-    message = (<bytes>gruc_last_error()).decode(errors="replace")
+    # Where another thread's call failed, this one has no reason to tell.
+    message = ((<bytes>gruc_last_error()) or (<bytes>gruc_status_name(status))).decode(errors="replace")
     if status == GRUC_OUT_OF_MEMORY:
         raise MemoryError(message)
     if status == GRUC_INTERNAL:

@@ -48,7 +48,10 @@ def _mistakes(*kinds: type[Exception], name: str = "") -> Iterator[None]:
 
 @click.group()
 def cli() -> None:
-    """Gated recurrent units on a CPU: look at models, run them on arrays, see the demo, measure the speed."""
+    """Gated recurrent units on a CPU: look at models, run them on arrays, see the demo, measure the speed.
+
+    Alone, --cmakedir and --includedir print where CMake and compilers find the C library.
+    """
 
 
 @cli.command()

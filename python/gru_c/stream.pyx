@@ -30,8 +30,23 @@ cdef extern from *:
     static void gruc_leave(volatile long* busy) { __atomic_store_n(busy, 0, __ATOMIC_RELEASE); }
     #endif
     """
-    bint gruc_enter(volatile long*) nogil
-    void gruc_leave(volatile long*) nogil
+    bint gruc_enter(volatile long*) noexcept nogil
+    void gruc_leave(volatile long*) noexcept nogil
+
+
+cdef struct stream_handle:
+    gruc_state* state
+    const float* initial
+    volatile long busy
+
+
+cdef int raise_in_use() except -1:
+    raise RuntimeError("this stream is in use by another thread; give each thread a stream of its own")
+
+
+cdef int raise_uninitialised() except -1:
+    raise RuntimeError("this Stream was not initialised; make one with GRU.stream()")
+
 
 @cython.no_gc_clear  # the state points into the weights until it is destroyed
 cdef class Stream:
@@ -42,10 +57,9 @@ cdef class Stream:
     first is inside a call. After a fork, a stream that another thread was inside of stays unusable in the child.
     """
 
-    cdef gruc_state* _state
+    cdef stream_handle _handle
     cdef object _weights
     cdef object _initial
-    cdef volatile long _busy
     cdef int64_t _work
     cdef bint _batch_first
     cdef readonly int64_t batch
@@ -54,13 +68,14 @@ cdef class Stream:
     cdef readonly int64_t num_layers
 
     def __cinit__(self, *args, **kwargs):
-        self._state = NULL
-        self._busy = 0
+        self._handle.state = NULL
+        self._handle.initial = NULL
+        self._handle.busy = 0
 
     def __init__(self, gru, batch=1, threads=None):
         from gru_c.gru import GRU  # which imports this module
 
-        if self._state != NULL:
+        if self._handle.state != NULL:
             raise RuntimeError("a Stream cannot be initialised twice")
         if not isinstance(gru, GRU):
             raise TypeError(f"gru: expected a GRU, got {type(gru).__name__}")
@@ -93,17 +108,19 @@ cdef class Stream:
             raise_status(status)
         self._weights = weights
         self._initial = initial
-        self._state = state
+        if initial is not None:
+            self._handle.initial = <const float*>cnp.PyArray_DATA(<cnp.ndarray>initial)
+        self._handle.state = state
         self.reset()
 
     def __dealloc__(self):
-        gruc_state_destroy(self._state)
+        gruc_state_destroy(self._handle.state)
 
     cdef int enter(self) except -1:
-        if self._state == NULL:
-            raise RuntimeError("this Stream was not initialised; make one with GRU.stream()")
-        if not gruc_enter(&self._busy):
-            raise RuntimeError("this stream is in use by another thread; give each thread a stream of its own")
+        if self._handle.state == NULL:
+            raise_uninitialised()
+        if not gruc_enter(&self._handle.busy):
+            raise_in_use()
         return 0
 
     def step(self, x, out=None):
@@ -144,11 +161,11 @@ cdef class Stream:
         cdef gruc_status status
         self.enter()
         if self._work < NOGIL_WORK:
-            status = gruc_step(self._state, xp, yp)
+            status = gruc_step(self._handle.state, xp, yp)
         else:
             with nogil:
-                status = gruc_step(self._state, xp, yp)
-        gruc_leave(&self._busy)
+                status = gruc_step(self._handle.state, xp, yp)
+        gruc_leave(&self._handle.busy)
         if status != GRUC_OK:
             raise_status(status)
         return ya
@@ -176,8 +193,8 @@ cdef class Stream:
         cdef gruc_status status
         self.enter()
         with nogil:
-            status = gruc_process(self._state, steps, xp, yp)
-        gruc_leave(&self._busy)
+            status = gruc_process(self._handle.state, steps, xp, yp)
+        gruc_leave(&self._handle.busy)
         if status != GRUC_OK:
             raise_status(status)
         if y is not result:
@@ -190,8 +207,8 @@ cdef class Stream:
         `position`."""
         cdef cnp.ndarray h = np.empty((self.num_layers, self.batch, self.hidden_size), dtype=np.float32)
         self.enter()
-        cdef gruc_status status = gruc_state_get(self._state, <float*>cnp.PyArray_DATA(h))
-        gruc_leave(&self._busy)
+        cdef gruc_status status = gruc_state_get(self._handle.state, <float*>cnp.PyArray_DATA(h))
+        gruc_leave(&self._handle.busy)
         if status != GRUC_OK:
             raise_status(status)
         return h
@@ -202,15 +219,12 @@ cdef class Stream:
         expected = (self.num_layers, self.batch, self.hidden_size)
         if array.shape != expected:
             raise ValueError(f"state: expected shape {expected}, got {array.shape}")
-        self.set_state(array)
+        self.set_state(<const float*>cnp.PyArray_DATA(<cnp.ndarray>array))
 
-    cdef int set_state(self, object array) except -1:
-        cdef float* h = NULL
-        if array is not None:
-            h = <float*>cnp.PyArray_DATA(<cnp.ndarray>array)
+    cdef int set_state(self, const float* h) except -1:
         self.enter()
-        cdef gruc_status status = gruc_state_set(self._state, h)
-        gruc_leave(&self._busy)
+        cdef gruc_status status = gruc_state_set(self._handle.state, h)
+        gruc_leave(&self._handle.busy)
         if status != GRUC_OK:
             raise_status(status)
         return 0
@@ -220,22 +234,22 @@ cdef class Stream:
         """Steps since the sequence began; assign to go on with one whose `state` was carried over, after that state.
         Only a batch norm with statistics of several steps depends on it."""
         self.enter()
-        cdef int64_t position = gruc_state_position(self._state)
-        gruc_leave(&self._busy)
+        cdef int64_t position = gruc_state_position(self._handle.state)
+        gruc_leave(&self._handle.busy)
         return position
 
     @position.setter
     def position(self, value):
         cdef int64_t position = as_steps("position", value)
         self.enter()
-        cdef gruc_status status = gruc_state_set_position(self._state, position)
-        gruc_leave(&self._busy)
+        cdef gruc_status status = gruc_state_set_position(self._handle.state, position)
+        gruc_leave(&self._handle.busy)
         if status != GRUC_OK:
             raise_status(status)
 
     def reset(self):
         """Back to the initial state, zeros or the network's own h0 where it has one, and to position 0."""
-        self.set_state(self._initial)
+        self.set_state(self._handle.initial)
 
     def __reduce__(self):
         raise TypeError("a Stream cannot be pickled; save its `state` and make a new stream")
@@ -243,3 +257,51 @@ cdef class Stream:
     def __repr__(self):
         return (f"<gru_c.Stream batch={self.batch} input_size={self.input_size} hidden_size={self.hidden_size} "
                 f"num_layers={self.num_layers}>")
+
+
+# --- for other packages: stream.pxd says what they do -----------------------------------------------------------------
+
+cdef stream_handle* handle_of(object stream) except NULL:
+    if not isinstance(stream, Stream):
+        raise TypeError(f"stream: expected a gru_c.Stream, got {type(stream).__name__}")
+    if (<Stream>stream)._handle.state == NULL:
+        raise_uninitialised()
+    return &(<Stream>stream)._handle
+
+
+cdef int step(stream_handle* stream, const float* x, float* y) noexcept nogil:
+    if stream == NULL:
+        return gruc_step(NULL, x, y)  # which says so
+    if not gruc_enter(&stream.busy):
+        return STREAM_IN_USE
+    cdef gruc_status status = gruc_step(stream.state, x, y)
+    gruc_leave(&stream.busy)
+    return status
+
+
+cdef int process(stream_handle* stream, int64_t steps, const float* x, float* y) noexcept nogil:
+    if stream == NULL:
+        return gruc_process(NULL, steps, x, y)
+    if not gruc_enter(&stream.busy):
+        return STREAM_IN_USE
+    cdef gruc_status status = gruc_process(stream.state, steps, x, y)
+    gruc_leave(&stream.busy)
+    return status
+
+
+cdef int reset(stream_handle* stream) noexcept nogil:
+    if stream == NULL:
+        return gruc_state_set(NULL, NULL)
+    if not gruc_enter(&stream.busy):
+        return STREAM_IN_USE
+    cdef gruc_status status = gruc_state_set(stream.state, stream.initial)
+    gruc_leave(&stream.busy)
+    return status
+
+
+cdef int check(int status) except -1:
+    if status == STREAM_IN_USE:
+        raise_in_use()
+    if status != STREAM_OK:
+        raise_status(<gruc_status>status)
+    return 0

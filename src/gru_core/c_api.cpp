@@ -1,5 +1,7 @@
 // The C ABI: unpack, guard, translate; no logic. The only room with a try.
+#include <algorithm>
 #include <cstdio>
+#include <cstring>
 #include <memory>
 #include <new>
 
@@ -7,6 +9,7 @@
 #include "backward.h"
 #include "cpu/dispatch.h"
 #include "forward.h"
+#include "model_file.h"
 #include "parallel.h"
 #include "spec.h"
 #include "state.h"
@@ -42,6 +45,14 @@ gruc_status guarded(Body body) noexcept {
 
 void need(const void* pointer, const char* name) {
   if (pointer == nullptr) gruc::fail_argument(std::string(name) + ": expected a pointer, got NULL");
+}
+
+// Defaults for a caller's struct, which may be of another release: what it has, it gets, and its size.
+template <class Struct>
+void fill(Struct* out, uint32_t struct_size, Struct defaults) {
+  defaults.struct_size = struct_size;
+  std::memset(out, 0, struct_size);
+  std::memcpy(out, &defaults, std::min<size_t>(struct_size, sizeof defaults));
 }
 
 }  // namespace
@@ -82,14 +93,46 @@ gruc_status gruc_isa_active(const char** name) noexcept {
 }
 int32_t gruc_max_threads(void) noexcept { return gruc::max_threads(); }
 
-void gruc_spec_init(gruc_spec* spec) noexcept {
-  if (spec != nullptr) *spec = gruc::default_spec();
+void gruc_spec_init_sized(gruc_spec* spec, uint32_t struct_size) noexcept {
+  if (spec != nullptr) fill(spec, struct_size, gruc::default_spec());
 }
 gruc_status gruc_spec_validate(const gruc_spec* spec) noexcept {
   return guarded([&] {
     need(spec, "spec");
     gruc::validate(*spec);
   });
+}
+
+gruc_status gruc_model_load(const char* path, gruc_model** model) noexcept {
+  return guarded([&] {
+    need(model, "model");
+    *model = nullptr;
+    need(path, "path");
+    *model = gruc::load_model(path);
+  });
+}
+gruc_status gruc_model_load_memory(const void* data, size_t size, gruc_model** model) noexcept {
+  return guarded([&] {
+    need(model, "model");
+    *model = nullptr;
+    need(data, "data");
+    *model = gruc::parse_model(static_cast<const unsigned char*>(data), size, "data");
+  });
+}
+void gruc_model_destroy(gruc_model* model) noexcept { delete model; }
+const gruc_spec* gruc_model_spec(const gruc_model* model) noexcept { return model == nullptr ? nullptr : &model->spec; }
+const gruc_layer_params* gruc_model_params(const gruc_model* model, size_t* count) noexcept {
+  if (count != nullptr) *count = model == nullptr ? 0 : model->params.size();
+  return model == nullptr ? nullptr : model->params.data();
+}
+const float* gruc_model_h0(const gruc_model* model, int64_t* batch) noexcept {
+  if (batch != nullptr) *batch = model == nullptr ? 0 : model->h0_batch;
+  return model == nullptr ? nullptr : model->h0;
+}
+const int64_t* gruc_model_lengths(const gruc_model* model, int64_t* batch) noexcept {
+  const bool none = model == nullptr || !model->has_lengths;
+  if (batch != nullptr) *batch = none ? 0 : static_cast<int64_t>(model->lengths.size());
+  return none ? nullptr : model->lengths.data();
 }
 
 gruc_status gruc_weights_create(const gruc_spec* spec, const gruc_layer_params* params, size_t params_count,
@@ -139,6 +182,14 @@ gruc_status gruc_state_init(const gruc_weights* weights, int64_t batch, void* me
     if (reinterpret_cast<uintptr_t>(memory) % gruc::kAlignment != 0)
       gruc::fail_argument("memory: expected an address aligned to 64 bytes");
     *state = gruc::init_state(*weights, batch, memory);
+  });
+}
+gruc_status gruc_state_reset(gruc_state* state) noexcept { return gruc_state_set(state, nullptr); }
+gruc_status gruc_state_copy(gruc_state* state, const gruc_state* from) noexcept {
+  return guarded([&] {
+    need(state, "state");
+    need(from, "from");
+    gruc::copy_state(*state, *from);
   });
 }
 gruc_status gruc_state_get(const gruc_state* state, float* h) noexcept {
@@ -191,12 +242,12 @@ gruc_status gruc_process(gruc_state* state, int64_t steps, const float* x, float
   return GRUC_OK;
 }
 
-gruc_status gruc_sequence_init(const gruc_weights* weights, int64_t steps, int64_t batch,
-                               gruc_sequence* sequence) noexcept {
+gruc_status gruc_sequence_init_sized(const gruc_weights* weights, int64_t steps, int64_t batch, gruc_sequence* sequence,
+                                     uint32_t struct_size) noexcept {
   return guarded([&] {
     need(weights, "weights");
     need(sequence, "sequence");
-    *sequence = gruc::default_sequence(*weights, steps, batch);
+    fill(sequence, struct_size, gruc::default_sequence(*weights, steps, batch));
   });
 }
 gruc_status gruc_forward_workspace(const gruc_weights* weights, const gruc_sequence* sequence, size_t* size) noexcept {
@@ -215,8 +266,8 @@ gruc_status gruc_forward(const gruc_weights* weights, const gruc_sequence* seque
   });
 }
 
-void gruc_training_init(gruc_training* training) noexcept {
-  if (training != nullptr) *training = gruc::default_training();
+void gruc_training_init_sized(gruc_training* training, uint32_t struct_size) noexcept {
+  if (training != nullptr) fill(training, struct_size, gruc::default_training());
 }
 gruc_status gruc_tape_size(const gruc_weights* weights, const gruc_sequence* sequence, const gruc_training* training,
                            size_t* size) noexcept {
@@ -247,12 +298,12 @@ gruc_status gruc_batch_statistics(const gruc_weights* weights, const gruc_sequen
     gruc::batch_statistics(*weights, *sequence, *training, tape, tape_size, index, {mean_ih, var_ih, mean_hh, var_hh});
   });
 }
-gruc_status gruc_gradients_init(const gruc_weights* weights, int64_t steps, int64_t batch,
-                                gruc_gradients* gradients) noexcept {
+gruc_status gruc_gradients_init_sized(const gruc_weights* weights, int64_t steps, int64_t batch,
+                                      gruc_gradients* gradients, uint32_t struct_size) noexcept {
   return guarded([&] {
     need(weights, "weights");
     need(gradients, "gradients");
-    *gradients = gruc::default_gradients(*weights, steps, batch);
+    fill(gradients, struct_size, gruc::default_gradients(*weights, steps, batch));
   });
 }
 gruc_status gruc_backward_workspace(const gruc_weights* weights, const gruc_sequence* sequence,

@@ -17,7 +17,7 @@ inline void cell_step(const KernelTable& kernels, int32_t reset, const StepArgs&
   }
 }
 
-// Whether KernelTable::walk_after takes such a layer's steps, where no other thread shares it.
+// Whether KernelTable::walk_after and step_row take such a layer's steps, where no other thread shares it.
 inline bool walks(int32_t reset, int64_t rows, int64_t blocks) noexcept {
   return reset == GRUC_RESET_AFTER && rows == 1 && blocks <= kWalkBlocks;
 }

@@ -57,11 +57,12 @@ void Barrier::wait(int members) noexcept {
   }
 }
 
-void run_parallel(int threads, void (*body)(void* context, int rank, int size), void* context) noexcept {
-  if (threads <= 1 || g_forked.load(std::memory_order_relaxed)) {
-    body(context, 0, 1);
-    return;
-  }
+namespace {
+
+// Apart from run_parallel: where a function has a region, clang asks OpenMP for the thread's number as it begins, and
+// the first who asks waits for OpenMP to set itself up, with allocations and locks.
+__attribute__((noinline)) void run_region(int threads, void (*body)(void* context, int rank, int size),
+                                          void* context) noexcept {
 #pragma omp parallel num_threads(threads)
   {
     const int size = omp_get_num_threads();
@@ -71,6 +72,15 @@ void run_parallel(int threads, void (*body)(void* context, int rank, int size), 
     else if (rank == 0)
       body(context, 0, 1);
   }
+}
+
+}  // namespace
+
+void run_parallel(int threads, void (*body)(void* context, int rank, int size), void* context) noexcept {
+  if (threads <= 1 || g_forked.load(std::memory_order_relaxed))
+    body(context, 0, 1);
+  else
+    run_region(threads, body, context);
 }
 
 }  // namespace gruc

@@ -37,7 +37,7 @@ gruc_state* place(Arena& arena, const gruc_weights& weights, int64_t batch) {
     s.new_state = arena.take<float>(per_row(padded_hidden(spec)));
     s.statistics = arena.take<float>(per_row(3 * kRowStatistics));
   }
-  s.steps = arena.take<StepArgs>(spec.num_layers);
+  s.steps = arena.take<RowStepArgs>(spec.num_layers);
   if (placed != nullptr) *placed = s;
   return placed;
 }
@@ -83,7 +83,9 @@ size_t state_size(const gruc_weights& weights, int64_t batch) {
 gruc_state* init_state(const gruc_weights& weights, int64_t batch, void* memory) {
   Arena arena(memory);
   gruc_state* state = place(arena, weights, batch);
-  for (int64_t layer = 0; layer < weights.spec.num_layers; ++layer) state->steps[layer] = step_args(*state, layer);
+  for (int64_t layer = 0; layer < weights.spec.num_layers; ++layer)
+    state->steps[layer] = {step_args(*state, layer), layer == 0 ? state->x : nullptr, nullptr};
+  state->rows_alone = !is_unfused(weights.spec) && walks(weights.spec.reset, batch, block_count(weights.spec));
   set_state(*state, nullptr);
   return state;
 }
@@ -102,6 +104,15 @@ void set_state(gruc_state& s, const float* h) noexcept {
   std::memset(s.h[s.current], 0, static_cast<size_t>(rows * stride) * sizeof(float));
   if (h != nullptr)
     s.weights->kernels->flush_copy({h, spec.hidden_size, s.h[s.current], stride, rows, spec.hidden_size});
+}
+
+void copy_state(gruc_state& s, const gruc_state& from) {
+  const Spec &spec = s.weights->spec, &other = from.weights->spec;
+  if (s.batch != from.batch || spec.num_layers != other.num_layers || spec.hidden_size != other.hidden_size)
+    fail_argument("from: expected as many layers, rows and hidden units as the state has");
+  const int64_t count = spec.num_layers * s.batch * padded_hidden(spec);
+  if (&s != &from) std::memcpy(s.h[s.current], from.h[from.current], static_cast<size_t>(count) * sizeof(float));
+  s.position = from.position;
 }
 
 void set_threads(gruc_state& s, int threads) noexcept {
@@ -212,7 +223,7 @@ struct Chunk {
     float* own_gates = gates + steps * s.batch * share.begin * kPanelRow;
     const bool walking = team.size == 1 && walks(spec.reset, s.batch, share.end);
     for (int64_t layer = 0; layer < spec.num_layers; ++layer) {
-      StepArgs args = s.steps[layer];
+      StepArgs args = s.steps[layer].step;
       if (walking) {
         walk(args, s.h[s.current] + layer * args.h_stride, s.h[(s.current + steps) % 2] + layer * args.h_stride);
         continue;
@@ -257,12 +268,34 @@ void run_team(int threads, const Work& work) noexcept {
 
 }  // namespace
 
+namespace {
+
+// In place, so that `current` stays. Arguments lie in the state: built anew they would delay the input's product, which
+// takes as long as everything that it could hide behind.
+void step_rows_alone(gruc_state& s, const float* x, float* y) noexcept {
+  const auto step_row = s.weights->kernels->step_row;
+  float* h = s.h[s.current];
+  for (int64_t layer = 0, last = s.weights->spec.num_layers - 1; layer <= last; ++layer) {
+    RowStepArgs& args = s.steps[layer];
+    args.step.x = x;
+    args.step.h = args.step.h_next = h;
+    args.y = layer == last ? y : nullptr;
+    step_row(args);
+    x = h;
+    h += args.step.h_stride;
+  }
+  advance(s, 1);
+}
+
+}  // namespace
+
 void step(gruc_state& s, const float* x, float* y) noexcept {
+  if (s.rows_alone) return step_rows_alone(s, x, y);
   const Spec& spec = s.weights->spec;
   s.weights->kernels->flush_copy({x, spec.input_size, s.x, spec.input_size, s.batch, spec.input_size});
-  const StepArgs& last = s.steps[spec.num_layers - 1];
+  const StepArgs& last = s.steps[spec.num_layers - 1].step;
   const auto alone = [] {};
-  const auto args_of = [&](int64_t layer) -> StepArgs& { return s.steps[layer]; };
+  const auto args_of = [&](int64_t layer) -> StepArgs& { return s.steps[layer].step; };
   if (steps_unfused(s)) {
     step_layers(s, args_of, [&](StepArgs& args, int64_t layer) { take_unfused_step(s, args, layer); }, alone);
   } else if (s.step_threads == 1) {
@@ -272,7 +305,7 @@ void step(gruc_state& s, const float* x, float* y) noexcept {
     run_team(s.step_threads, [&](const Team& team) {
       StepArgs own;
       const auto own_args = [&](int64_t layer) -> StepArgs& {
-        own = s.steps[layer];
+        own = s.steps[layer].step;
         own.blocks = share_of(s, team);
         return own;
       };

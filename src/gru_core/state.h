@@ -10,6 +10,7 @@ size_t state_size(const gruc_weights& weights, int64_t batch);
 gruc_state* init_state(const gruc_weights& weights, int64_t batch, void* memory);
 void get_state(const gruc_state& state, float* h) noexcept;       // [L, B, H]
 void set_state(gruc_state& state, const float* h) noexcept;       // nullptr: zeros
+void copy_state(gruc_state& state, const gruc_state& from);       // throws where the sizes differ
 void set_threads(gruc_state& state, int threads) noexcept;        // at most; 1 in a new state
 void step(gruc_state& state, const float* x, float* y) noexcept;  // x [B, I], y [B, H]
 // x [T, B, I], y [T, B, H]
@@ -24,6 +25,7 @@ struct gruc_state {
   int step_threads;  // those of them that pay for one step
   int64_t position;  // steps since the states were set
   int64_t current;   // which of h[2] holds the states; the other takes the next ones
+  bool rows_alone;   // step_row takes the steps
   float* h[2];       // [L][B][padded H]
   float* x;          // [B][I], tiny inputs flushed
   float* reset_h;    // [B][padded H], reset before only
@@ -34,5 +36,5 @@ struct gruc_state {
   float* new_state;       // [B][padded H]
   float* statistics;      // [B][3][8]
   // [L], filled but for the input and the states: filling one anew cost 25 ns, half of a step of 8 units.
-  gruc::StepArgs* steps;
+  gruc::RowStepArgs* steps;
 };

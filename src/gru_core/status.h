@@ -22,4 +22,14 @@ class Error : public std::exception {
 
 [[noreturn]] inline void fail_argument(std::string message) { throw Error(GRUC_INVALID_ARGUMENT, std::move(message)); }
 
+// Of a name that came from outside: its last 160 bytes, in ASCII, since messages must be text in any encoding and end
+// where t_error of c_api.cpp does.
+inline std::string printable(std::string text) {
+  constexpr size_t kMost = 160;
+  if (text.size() > kMost) text = "..." + text.substr(text.size() - kMost);
+  for (char& c : text)
+    if (c < ' ' || c > '~') c = '?';
+  return text;
+}
+
 }  // namespace gruc

@@ -23,6 +23,9 @@ constexpr const LimitsTable* kTables[] = {
 #if defined(GRUC_HAVE_AVX2)
     &limits_avx2,
 #endif
+#if defined(GRUC_HAVE_NEON)
+    &limits_neon,
+#endif
     &limits_portable,
 };
 

@@ -5,13 +5,20 @@
 #include "machine/limits_table.h"
 
 #if defined(GRUC_KERNELS_AVX512)
-#include "cpu/simd/avx512.h"
+#include "gru_core/detail/simd/avx512.h"
+using namespace gru_core::simd::avx512;
 #define GRUC_TABLE limits_avx512
 #elif defined(GRUC_KERNELS_AVX2)
-#include "cpu/simd/avx2.h"
+#include "gru_core/detail/simd/avx2.h"
+using namespace gru_core::simd::avx2;
 #define GRUC_TABLE limits_avx2
+#elif defined(GRUC_KERNELS_NEON)
+#include "gru_core/detail/simd/neon.h"
+using namespace gru_core::simd::neon;
+#define GRUC_TABLE limits_neon
 #elif defined(GRUC_KERNELS_PORTABLE)
-#include "cpu/simd/portable.h"
+#include "gru_core/detail/simd/portable.h"
+using namespace gru_core::simd::portable;
 #define GRUC_TABLE limits_portable
 #else
 #error "cmake/isa.cmake defines which ISA this object is for"
@@ -21,9 +28,9 @@ namespace {
 
 constexpr int kWidth = 16;
 
-// As many as a tile of the kernels has sums: 24 registers on AVX-512, 12 on the others. Two ports with 4 cycles of
-// latency need 8. The values come from memory, all different, else the compiler would merge equal chains. Aligned,
-// since the portable chains stay in memory: where the stack had them across cache lines they lost a third.
+// As many as a tile of the kernels has sums: 24 registers on AVX-512 and NEON, 12 on the others. Two ports with 4
+// cycles of latency need 8. The values come from memory, all different, else the compiler would merge equal chains.
+// Aligned, since the portable chains stay in memory: where the stack had them across cache lines they lost a third.
 constexpr int kChains = kMaxSums;
 
 void fma_chains(float* value, float factor, float term, int64_t rounds) {

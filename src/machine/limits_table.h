@@ -20,5 +20,6 @@ constexpr int64_t kReadGroup = 128;  // read in one turn of the loop: 8 cache li
 extern const LimitsTable limits_portable;
 extern const LimitsTable limits_avx2;
 extern const LimitsTable limits_avx512;
+extern const LimitsTable limits_neon;
 
 }  // namespace gruc

@@ -5,9 +5,10 @@
 #include <cerrno>
 #include <cstddef>
 
+#include "sanitized.h"
 #include "support.h"
 
-#if defined(__GLIBC__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#if defined(__GLIBC__) && !GRUC_SANITIZED
 #define GRUC_COUNT_HEAP_CALLS 1
 // Seen by libstdc++ too, whose operator new is to be counted, although the build hides symbols.
 #define GRUC_SEEN __attribute__((visibility("default")))

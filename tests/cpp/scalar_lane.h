@@ -1,7 +1,7 @@
-// The vector operations of cpu/simd/ with one lane, straight from what portable.h says each must do, and with libm's
-// fma: the oracle that every ISA's activations are compared with, bit by bit. The formulas themselves are the same
-// source, kernels/activations.h; test_activations.cpp compares those with libm.
-// Must not include anything of the core but the activations.
+// The vector operations of gru_core/detail/simd/ with one lane, straight from what portable.h says each must do, and
+// with libm's fma: the oracle that every ISA's activations are compared with, bit by bit. The formulas themselves are
+// the same source, detail/cell.h and kernels/activations.h; test_activations.cpp compares those with libm. Must not
+// include anything of the core but the activations.
 #pragma once
 #include <cmath>
 #include <cstdint>
@@ -18,6 +18,7 @@ struct Index {
 };
 
 inline V set1(float x) { return {x}; }
+inline V like(V, float x) { return set1(x); }
 inline V fma(V a, V b, V c) { return {std::fma(a.x, b.x, c.x)}; }
 inline V add(V a, V b) { return {a.x + b.x}; }
 inline V sub(V a, V b) { return {a.x - b.x}; }

@@ -152,6 +152,58 @@ TEST_P(Stream, SetAndGet) {
   gruc_state_destroy(state);
 }
 
+// Also between the small networks' state, which is stepped in place, and one that went through blocks of odd length.
+TEST_P(Stream, ResetAndCopy) {
+  Random random(14);
+  for (const int64_t batch : {int64_t{1}, kBatch})
+    for (const int64_t hidden : {3, 17, 33}) {
+      const gruc_spec spec = make_spec(5, hidden, 2);
+      const Network network(spec, Params(spec, random));
+      const auto x = random.normals(5 * batch * spec.input_size);
+      gruc_state *state = nullptr, *twin = nullptr;
+      ASSERT_EQ(gruc_state_create(network.weights(), batch, &state), GRUC_OK);
+      ASSERT_EQ(gruc_state_create(network.weights(), batch, &twin), GRUC_OK);
+      std::vector<float> fresh(static_cast<size_t>(5 * batch * hidden)), y(fresh), other(fresh);
+      ASSERT_EQ(gruc_process(state, 5, x.data(), fresh.data()), GRUC_OK);
+      ASSERT_EQ(gruc_step(twin, x.data(), y.data()), GRUC_OK);
+      ASSERT_EQ(gruc_state_copy(twin, state), GRUC_OK) << gruc_last_error();
+      EXPECT_EQ(gruc_state_position(twin), 5);
+      ASSERT_EQ(gruc_state_copy(twin, twin), GRUC_OK);
+      ASSERT_EQ(gruc_process(state, 3, x.data(), y.data()), GRUC_OK);
+      for (int64_t t = 0; t < 3; ++t)
+        ASSERT_EQ(gruc_step(twin, &x[t * batch * spec.input_size], &other[t * batch * hidden]), GRUC_OK);
+      EXPECT_TRUE(same_bits(other, y));
+      ASSERT_EQ(gruc_state_reset(state), GRUC_OK);
+      EXPECT_EQ(gruc_state_position(state), 0);
+      ASSERT_EQ(gruc_process(state, 5, x.data(), y.data()), GRUC_OK);
+      EXPECT_TRUE(same_bits(y, fresh));
+      gruc_state_destroy(twin);
+      gruc_state_destroy(state);
+    }
+}
+
+TEST(CApi, CopyWantsAStateOfTheSameSize) {
+  Random random(15);
+  const gruc_spec spec = make_spec(2, 5);
+  const Network network(spec, Params(spec, random));
+  gruc_state* state = nullptr;
+  ASSERT_EQ(gruc_state_create(network.weights(), 2, &state), GRUC_OK);
+  const auto refuses = [&](const gruc_spec& other, int64_t batch) {
+    const Network from_network(other, Params(other, random));
+    gruc_state* from = nullptr;
+    ASSERT_EQ(gruc_state_create(from_network.weights(), batch, &from), GRUC_OK);
+    EXPECT_TRUE(refused(gruc_state_copy(state, from), "from"));
+    gruc_state_destroy(from);
+  };
+  refuses(spec, 3);
+  refuses(make_spec(2, 6), 2);
+  refuses(make_spec(2, 5, 2), 2);
+  EXPECT_TRUE(refused(gruc_state_copy(state, nullptr), "from"));
+  EXPECT_TRUE(refused(gruc_state_copy(nullptr, state), "state"));
+  EXPECT_TRUE(refused(gruc_state_reset(nullptr), "state"));
+  gruc_state_destroy(state);
+}
+
 TEST_P(Stream, OutputMayBeTheInput) {
   Random random(5);
   const gruc_spec spec = make_spec(17, 17, 2);

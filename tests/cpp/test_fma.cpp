@@ -4,11 +4,13 @@
 #include <cmath>
 #include <thread>
 
-#include "cpu/simd/portable.h"
+#include "gru_core/detail/simd/portable.h"
 #include "support.h"
 
 namespace gruc::test {
 namespace {
+
+using gru_core::simd::portable::fma1;
 
 struct Operands {
   float a, b, c;

@@ -178,6 +178,56 @@ void check_walk_after() {
         }
 }
 
+// step_after, checked above, after flush_copy, checked below: the state in place and once more in y, with and without
+// numbers to flush in x, which may be y.
+void check_step_row() {
+  Random random(8);
+  const Cell cells[] = {make_cell(GRUC_SIGMOID, GRUC_TANH, kInfinity, false),
+                        make_cell(GRUC_SIGMOID, GRUC_TANH, kInfinity, true),
+                        make_cell(GRUC_HARD_SIGMOID, GRUC_RELU, 0.75f, true)};
+  for (const Cell& cell : cells)
+    for (const int64_t depth : {1, 3, 4, 15, 16, 17, 21, 31, 32})
+      for (const int64_t x_depth : {1, 4, 5, 16, 21, 33})
+        for (const bool flushes : {false, true})
+          for (const bool wants_y : {false, true}) {
+            const int64_t blocks = (depth + kLanes - 1) / kLanes, stride = blocks * kLanes;
+            const auto h = mixed(random, stride), input_panels = random.normals(blocks * x_depth * kPanelRow, 0.3);
+            const auto input_bias = random.normals(blocks * kPanelRow), hidden_bias = random.normals(stride);
+            const auto panels = random.normals(blocks * depth * kPanelRow, 0.3);
+            Fenced x(x_depth), scratch(x_depth), wanted_scratch(x_depth), state(stride), wanted(stride), y(depth);
+            std::vector<float> in = random.normals(x_depth);
+            in.front() = 0x1p-100f, in.back() = -1e-40f;
+            x.fill(in);
+            kernels().flush_copy({x.get(), x_depth, wanted_scratch.get(), x_depth, 1, x_depth});
+            state.fill(h);
+            StepArgs args{};
+            args.x = flushes ? wanted_scratch.get() : x.get();
+            args.input_panels = input_panels.data();
+            args.input_bias = input_bias.data();
+            args.x_stride = args.x_depth = x_depth;
+            args.panels = panels.data();
+            args.hidden_bias = hidden_bias.data();
+            args.h = h.data();
+            args.h_next = wanted.get();
+            args.h_stride = stride;
+            args.rows = 1;
+            args.depth = depth;
+            args.blocks = {0, blocks, false};
+            args.cell = &cell;
+            kernels().step_after(args);
+            Fenced wanted_y(depth);
+            if (wants_y) wanted_y.fill({wanted.get(), wanted.get() + depth});
+            if (!flushes) wanted_scratch = Fenced(x_depth);
+            args.x = x.get();
+            args.h = args.h_next = state.get();
+            kernels().step_row({args, flushes ? scratch.get() : nullptr, wants_y ? y.get() : nullptr});
+            const std::string what = "depth " + std::to_string(depth) + " x " + std::to_string(x_depth);
+            ASSERT_TRUE(same_memory(state, wanted)) << what;
+            ASSERT_TRUE(same_memory(y, wanted_y)) << what;
+            ASSERT_TRUE(same_memory(scratch, wanted_scratch)) << what;
+          }
+}
+
 // step_after and project, checked above, against pieces of any depth, spread over the steps in any way.
 void check_step_after_overlapped() {
   Random random(7);

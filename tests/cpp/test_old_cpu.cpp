@@ -8,6 +8,7 @@
 namespace gruc {
 bool cpu_has_avx2_fma() { return false; }
 bool cpu_has_avx512() { return false; }
+bool cpu_has_neon() { return false; }
 }  // namespace gruc
 
 namespace gruc::test {

@@ -204,7 +204,7 @@ def test_bad_constructor_arguments() -> None:
         GRU(GRUSpec(3, 5), make().params, h0=noise(1, 4))
 
 
-@pytest.mark.parametrize("name", ["sse9", "AVX2", "neon", "\udcff"])
+@pytest.mark.parametrize("name", ["sse9", "AVX2", "NEON", "\udcff"])
 def test_unknown_isa(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv("GRUC_ISA", name)
     shown = name if name.isascii() else "[?]"

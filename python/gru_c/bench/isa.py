@@ -31,6 +31,7 @@ _VALUES: Final = {
     "avx2": ("avx2", "AVX2", "AVX2", "AVX2", "AVX2"),
     "portable": ("default", "SSE4_2", "SSE41", "SSE41", "SSE41"),
 }
+# "neon" has no entry: nothing is above it, and these switches are of x86.
 # How MKL names what it uses, in the first line that MKL_VERBOSE has it print.
 _MKL_NAMES: Final = {"avx512": "(Intel(R) AVX-512)", "avx2": "(Intel(R) AVX2)", "portable": "(Intel(R) SSE4.2)"}
 
@@ -45,7 +46,8 @@ def hold(isa: str, packages: Iterable[str]) -> list[str]:
     if isa not in supported:
         raise ValueError(f"--isa: expected one of {', '.join(supported)}, got {isa!r}")
     os.environ["GRUC_ISA"] = isa
-    os.environ.update(zip(_VARIABLES, _VALUES[isa], strict=True))
+    if isa in _VALUES:
+        os.environ.update(zip(_VARIABLES, _VALUES[isa], strict=True))
     return [package for package in packages if package in sys.modules]
 
 

@@ -19,6 +19,9 @@ Isa isa_at(int32_t index) {
 #if defined(GRUC_HAVE_AVX2)
       {&kernels_avx2, cpu_has_avx2_fma()},
 #endif
+#if defined(GRUC_HAVE_NEON)
+      {&kernels_neon, cpu_has_neon()},
+#endif
       {&kernels_portable, true},
   };
   return index >= 0 && index < static_cast<int32_t>(std::size(all)) ? all[index] : Isa{nullptr, false};

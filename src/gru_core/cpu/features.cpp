@@ -4,12 +4,8 @@
 
 #include <cstdint>
 
-#if defined(__x86_64__) || defined(_M_X64)
-#if defined(_MSC_VER)
-#include <intrin.h>
-#else
+#if defined(__x86_64__)
 #include <cpuid.h>
-#endif
 
 namespace gruc {
 namespace {
@@ -19,28 +15,17 @@ struct Registers {
 };
 
 Registers cpuid(uint32_t leaf, uint32_t subleaf) {
-#if defined(_MSC_VER)
-  int r[4];
-  __cpuidex(r, static_cast<int>(leaf), static_cast<int>(subleaf));
-  return {static_cast<uint32_t>(r[0]), static_cast<uint32_t>(r[1]), static_cast<uint32_t>(r[2]),
-          static_cast<uint32_t>(r[3])};
-#else
   Registers r{};
   __get_cpuid_count(leaf, subleaf, &r.a, &r.b, &r.c, &r.d);
   return r;
-#endif
 }
 
 bool os_saves(uint64_t components) {
   constexpr uint32_t kOsxsave = 1u << 27;
   if ((cpuid(1, 0).c & kOsxsave) == 0) return false;
-#if defined(_MSC_VER)
-  const uint64_t xcr0 = _xgetbv(0);
-#else
   uint32_t low, high;
   __asm__("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
   const uint64_t xcr0 = (static_cast<uint64_t>(high) << 32) | low;
-#endif
   return (xcr0 & components) == components;
 }
 
@@ -70,3 +55,13 @@ bool cpu_has_avx512() { return false; }
 }  // namespace gruc
 
 #endif
+
+namespace gruc {
+bool cpu_has_neon() {
+#if defined(__aarch64__)
+  return true;
+#else
+  return false;
+#endif
+}
+}  // namespace gruc

@@ -79,6 +79,13 @@ struct WalkArgs {
   const Cell* cell;
 };
 
+// One such step of a stream. Of `step` the strides, rows, gates_x and tape are not read; h_next may be h.
+struct RowStepArgs {
+  StepArgs step;
+  float* flushed;  // [x_depth], x without magnitudes of kTiny or less; nullptr: x has none
+  float* y;        // [depth], the new state once more; nullptr: not wanted
+};
+
 // h_next = the blend of one step, from its tape: the same operations as in the step, so the same bits.
 struct RestoreArgs {
   const float* tape;  // [rows][tape_stride]
@@ -190,5 +197,6 @@ struct KernelTable {
 extern const KernelTable kernels_portable;
 extern const KernelTable kernels_avx2;
 extern const KernelTable kernels_avx512;
+extern const KernelTable kernels_neon;
 
 }  // namespace gruc

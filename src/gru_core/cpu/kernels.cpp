@@ -4,13 +4,20 @@
 #include "cpu/kernel_table.h"
 
 #if defined(GRUC_KERNELS_AVX512)
-#include "cpu/simd/avx512.h"
+#include "gru_core/detail/simd/avx512.h"
+using namespace gru_core::simd::avx512;
 #define GRUC_TABLE kernels_avx512
 #elif defined(GRUC_KERNELS_AVX2)
-#include "cpu/simd/avx2.h"
+#include "gru_core/detail/simd/avx2.h"
+using namespace gru_core::simd::avx2;
 #define GRUC_TABLE kernels_avx2
+#elif defined(GRUC_KERNELS_NEON)
+#include "gru_core/detail/simd/neon.h"
+using namespace gru_core::simd::neon;
+#define GRUC_TABLE kernels_neon
 #elif defined(GRUC_KERNELS_PORTABLE)
-#include "cpu/simd/portable.h"
+#include "gru_core/detail/simd/portable.h"
+using namespace gru_core::simd::portable;
 #define GRUC_TABLE kernels_portable
 #else
 #error "cmake/isa.cmake defines which ISA this object is for"
@@ -53,9 +60,16 @@ void step_after_overlapped(const OverlapArgs& p) {
 void walk_after(const WalkArgs& p) {
   static_assert(kWalkBlocks == 2);
   if (p.blocks == 1)
-    p.cell->plain ? WalkAfter<true, 1>{p}.run() : WalkAfter<false, 1>{p}.run();
+    p.cell->plain ? walk<true, 1>(p) : walk<false, 1>(p);
   else
-    p.cell->plain ? WalkAfter<true, 2>{p}.run() : WalkAfter<false, 2>{p}.run();
+    p.cell->plain ? walk<true, 2>(p) : walk<false, 2>(p);
+}
+
+void step_row(const RowStepArgs& p) {
+  if (p.step.blocks.end == 1)
+    p.step.cell->plain ? step_row<true, 1>(p) : step_row<false, 1>(p);
+  else
+    p.step.cell->plain ? step_row<true, 2>(p) : step_row<false, 2>(p);
 }
 
 void restore(const RestoreArgs& p) { p.cell->plain ? Back<true>::restore(p) : Back<false>::restore(p); }
@@ -103,16 +117,6 @@ void column_sums(const ColumnSumsArgs& p) { sums_of_columns(p); }
 
 void activate(const ActivateArgs& p) {
   for (int64_t i = 0; i < p.count; i += kLanes) store(p.out + i, apply(p.activation, load(p.in + i)));
-}
-
-// By bits: as `x <= kTiny ? 0 : x` GCC makes the rows' tails a jump, and a step may not branch on the data.
-inline float flushed(float x) {
-  uint32_t bits, tiny;
-  __builtin_memcpy(&bits, &x, 4);
-  __builtin_memcpy(&tiny, &kTiny, 4);
-  bits &= 0u - static_cast<uint32_t>((bits & 0x7fffffffu) > tiny);
-  __builtin_memcpy(&x, &bits, 4);
-  return x;
 }
 
 void flush_copy(const CopyArgs& p) {

@@ -4,6 +4,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "gru_core/detail/tiny.h"
 #include "gru_core/gru_core.h"
 
 namespace gruc {
@@ -14,10 +15,7 @@ constexpr int64_t kLanes = 16;
 constexpr int64_t kGates = 3;
 constexpr int64_t kPanelRow = kGates * kLanes;
 
-// 2^-100: magnitudes up to here count as zero, in inputs, states, r * h and parameters. Decaying states would otherwise
-// end as denormals, and a state times a weight in one: each such operation costs about 150 cycles on x86. 2^-100 leaves
-// 26 binary orders for the weights.
-constexpr float kTiny = 0x1p-100f;
+using gru_core::kTiny;
 
 using Activation = gruc_activation;
 

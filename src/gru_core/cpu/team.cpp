@@ -35,7 +35,8 @@ int largest_team(const gruc_weights& weights, int64_t steps, int64_t batch, int 
   const double all = all_multiplications(spec, steps, batch), step = multiplications(spec, spec.hidden_size, batch);
   const double barriers = spec.reset == GRUC_RESET_BEFORE ? 2 : 1;
   // More than have rows or blocks of their own, or work, cannot be: the loop is short whatever was asked for.
-  double most = static_cast<double>(std::min<int64_t>(threads, std::max(block_count(spec), batch / 2)));
+  constexpr int64_t kAnyMachine = 4096;
+  double most = static_cast<double>(std::min({int64_t{threads}, kAnyMachine, std::max(block_count(spec), batch / 2)}));
   if (!weights.every_thread) most = std::min(most, all / kWorthAThread);
   for (int size = batch == 0 ? 1 : static_cast<int>(most); size > 1; --size) {
     const bool enough = weights.every_thread || all >= kWorthAThread * size;

@@ -10,8 +10,6 @@ namespace {
 using gruc::Cell;
 using gruc::StepArgs;
 
-inline V flush(V h) { return zero_up_to(gruc::kTiny, h); }
-
 // kPlain: sigmoid, tanh, no clip.
 template <bool kPlain>
 struct Epilogue {
@@ -32,8 +30,7 @@ struct Epilogue {
     else
       for (V& v : x) v = apply(cell.candidate, clip(v));
   }
-  // keep: z h + (1 - z) n = z (h - n) + n;  take: (1 - z) h + z n = z (n - h) + h
-  V blend(V z, V h, V n) const { return flush(cell.take ? fma(z, sub(n, h), h) : fma(z, sub(h, n), n)); }
+  V blend(V z, V h, V n) const { return cell.take ? gru_core::simd::blend(z, n, h) : gru_core::simd::blend(z, h, n); }
 };
 
 // A step's values on their way to the tape: those that the activations read, or, for a plain cell, what they gave.
