@@ -70,8 +70,9 @@ bench-cpp: | $(BIN)/python
 	$(BIN)/python -m pip install --quiet cmake ninja
 	$(BIN)/cmake -S . -B build/bench -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja -DCMAKE_BUILD_TYPE=Release \
 	  -DGRUC_BENCH=ON -DGRUC_WERROR=ON
-	$(BIN)/cmake --build build/bench --target gru_core_bench
+	$(BIN)/cmake --build build/bench --target gru_core_bench gru_core_fixed_bench
 	build/bench/bench/cpp/gru_core_bench $(BENCH_FLAGS)
+	build/bench/bench/cpp/gru_core_fixed_bench $(BENCH_FLAGS)
 
 # The C and C++ examples against the installed package, each on its data.
 examples: $(VENV)/installed-demo

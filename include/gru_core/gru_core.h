@@ -222,7 +222,8 @@ GRUC_API void gruc_model_destroy(gruc_model* model) GRUC_NOEXCEPT; /* NULL is fi
 /* What the file holds, in arrays that live as long as the model; ready for gruc_weights_create, after which the model
  * may go. None of them fails for a model; for NULL they return NULL. */
 GRUC_API const gruc_spec* gruc_model_spec(const gruc_model* model) GRUC_NOEXCEPT;
-/* [L * D], layer by layer, forward before reverse; `count`, which may be NULL, gets L * D. */
+/* [L * D], layer by layer, forward before reverse; `count`, which may be NULL, gets L * D. Call it before the call that
+ * takes both: C does not say which of two arguments is computed first. */
 GRUC_API const gruc_layer_params* gruc_model_params(const gruc_model* model, size_t* count) GRUC_NOEXCEPT;
 /* The initial states that the network has of its own, [L*D, batch, H], with batch 1 for rows of any number; NULL:
  * zeros. Steps and sequences do not use them unless they are given them. */

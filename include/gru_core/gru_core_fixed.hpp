@@ -54,7 +54,7 @@
 #include "gru_core/detail/cell.h"
 
 // Of the loop over k. Not as a whole: clang then does one sum after the other, waits for each, and spills every a[k]
-// (AVX2, H = 16: 69 -> 130 ns). An emulated fma is long enough.
+// (AVX2, H = 16: 69 -> 130 ns).
 #if defined(GRUC_FIXED_EMULATES)
 #define GRUC_FIXED_UNROLL _Pragma("GCC unroll 1")
 #elif defined(__clang__)
@@ -66,6 +66,12 @@
 // What has a name in other files too is never a function of its own: the linker could pick one compiled for a CPU that
 // another file does not ask for.
 #define GRUC_FIXED_INLINE inline __attribute__((always_inline))
+// Operations that emulated fma makes so long that compilers choke on copies of them.
+#if defined(GRUC_FIXED_EMULATES)
+#define GRUC_FIXED_LONG __attribute__((noinline))
+#else
+#define GRUC_FIXED_LONG GRUC_FIXED_INLINE
+#endif
 
 namespace gru_core::fixed {
 
@@ -143,6 +149,19 @@ GRUC_FIXED_INLINE V at(const float* p) {
   return like(V{}, p);
 }
 
+template <class V>
+GRUC_FIXED_LONG V add_product(V a, V b, V sum) {
+  return fma(a, b, sum);
+}
+template <class V>
+GRUC_FIXED_LONG V gate(V x) {
+  return sigmoid(x);
+}
+template <class V>
+GRUC_FIXED_LONG V candidate(V x) {
+  return tanh(x);
+}
+
 // sums[block][gate] += a[k] * panels[block][k][kFirst + gate], k ascending, one fma each.
 template <int kFirst, int kDepth, class V, int N, int G>
 GRUC_FIXED_INLINE void accumulate(V (&sums)[N][G], const float* a, const float (*panels)[kDepth][3][kLanes]) {
@@ -152,7 +171,7 @@ GRUC_FIXED_INLINE void accumulate(V (&sums)[N][G], const float* a, const float (
 #pragma GCC unroll 4
     for (int n = 0; n < N; ++n)
 #pragma GCC unroll 3
-      for (int g = 0; g < G; ++g) sums[n][g] = fma(x, at<V>(panels[n][k][kFirst + g]), sums[n][g]);
+      for (int g = 0; g < G; ++g) sums[n][g] = add_product(x, at<V>(panels[n][k][kFirst + g]), sums[n][g]);
   }
 }
 
@@ -211,13 +230,10 @@ GRUC_FIXED_INLINE void all_sums(AfterSums<V, N>& out, const W& w, const float* x
 }
 
 template <int kBlock, int kHidden, Update kUpdate, class V, int N>
-GRUC_FIXED_INLINE void finish(AfterSums<V, N>& sums, float* h) {
-  V r[1] = {sums.gates[kBlock][0]}, z[1] = {sums.gates[kBlock][1]};
-  sigmoid(r);
-  sigmoid(z);
-  V n[1] = {fma(r[0], sums.inner[kBlock], sums.candidates[kBlock])};
-  tanh(n);
-  put_state<kBlock, kHidden, kUpdate>(h, z[0], n[0]);
+GRUC_FIXED_INLINE void finish(const AfterSums<V, N>& sums, float* h) {
+  const V r = gate(sums.gates[kBlock][0]), z = gate(sums.gates[kBlock][1]);
+  const V n = candidate(add_product(r, sums.inner[kBlock], sums.candidates[kBlock]));
+  put_state<kBlock, kHidden, kUpdate>(h, z, n);
   if constexpr (kBlock + 1 < N) finish<kBlock + 1, kHidden, kUpdate>(sums, h);
 }
 
@@ -231,9 +247,9 @@ GRUC_FIXED_INLINE void advance(const Weights<kInput, kHidden, Reset::after, kUpd
 // Reset before, first half: z, and r * h' from both gates' sums of blocks kBlock to kBlock + K.
 template <int kBlock, int kHidden, int kOf = 0, class V, int K, int N>
 GRUC_FIXED_INLINE void reset_states(V (&updates)[N], float* reset_h, V (&sums)[K][2], const float* h) {
-  sigmoid(sums[kOf]);
-  updates[kBlock] = sums[kOf][1];
-  put<kBlock, kHidden>(reset_h, flush(mul(sums[kOf][0], at<V>(h + kBlock * kLanes))));
+  const V r = gate(sums[kOf][0]);
+  updates[kBlock] = gate(sums[kOf][1]);
+  put<kBlock, kHidden>(reset_h, flush(mul(r, at<V>(h + kBlock * kLanes))));
   if constexpr (kOf + 1 < K) reset_states<kBlock + 1, kHidden, kOf + 1>(updates, reset_h, sums, h);
 }
 
@@ -253,8 +269,7 @@ GRUC_FIXED_INLINE void finish(const V (&updates)[N], const float* reset_h, const
   V sums[1][1];
   input_sums<kBlock, 2>(sums, w, x);
   accumulate<2>(sums, reset_h, w.hidden_panels + kBlock);
-  tanh(sums[0]);
-  put_state<kBlock, kHidden, kUpdate>(h, updates[kBlock], sums[0][0]);
+  put_state<kBlock, kHidden, kUpdate>(h, updates[kBlock], candidate(sums[0][0]));
   if constexpr (kBlock + 1 < N) finish<kBlock + 1, kHidden, kUpdate>(updates, reset_h, w, x, h);
 }
 
@@ -279,10 +294,11 @@ GRUC_FIXED_INLINE void flush_input(float* out, const float* x) {
 }  // namespace
 }  // namespace detail
 
-// One step: x [I] -> y [H], the new state. y may be x where the sizes allow.
+// One step: x [I] -> y [H], the new state. y may be x where the sizes allow. (flatten: in a file with many networks GCC
+// -O2 would call the vector operations instead of inlining them, at half the speed.)
 template <int kInput, int kHidden, Reset kReset, Update kUpdate>
-static inline void step(const Weights<kInput, kHidden, kReset, kUpdate>& weights, State<kHidden>& state, const float* x,
-                        float* y) noexcept {
+__attribute__((flatten)) static inline void step(const Weights<kInput, kHidden, kReset, kUpdate>& weights,
+                                                 State<kHidden>& state, const float* x, float* y) noexcept {
   alignas(64) float in[kInput];
   detail::flush_input<kInput>(in, x);
   detail::advance(weights, in, state.h);
@@ -301,6 +317,7 @@ static inline void process(const Weights<kInput, kHidden, kReset, kUpdate>& weig
 #undef GRUC_FIXED_EMULATES
 #undef GRUC_FIXED_INLINE
 #undef GRUC_FIXED_ISA
+#undef GRUC_FIXED_LONG
 #undef GRUC_FIXED_SMALL
 #undef GRUC_FIXED_UNROLL
 #endif  // GRU_CORE_FIXED_HPP

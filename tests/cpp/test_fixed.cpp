@@ -31,26 +31,56 @@ bool runs_here(const std::string& isa) {
   return false;
 }
 
-enum class Kind { kOrdinary, kTiny, kHuge, kInfinite, kNan };
-constexpr Kind kKinds[] = {Kind::kOrdinary, Kind::kTiny, Kind::kHuge, Kind::kInfinite, Kind::kNan};
+enum class Kind { kOrdinary, kHuge, kInfinite, kNan, kTinyInputs, kTinyWeights, kTinyStates };
+constexpr Kind kKinds[] = {Kind::kOrdinary,   Kind::kHuge,        Kind::kInfinite,  Kind::kNan,
+                           Kind::kTinyInputs, Kind::kTinyWeights, Kind::kTinyStates};
+bool tiny(Kind kind) { return kind >= Kind::kTinyInputs; }
 
-// Numbers of a kind among ordinary ones.
-std::vector<float> numbers(Kind kind, int64_t count, Random& random) {
-  constexpr float kInfinity = std::numeric_limits<float>::infinity();
-  const float tiny[] = {0x1p-100f, -0x1p-100f, std::nextafter(0x1p-100f, 1.0f), 1e-40f, -1e-45f, -0.0f, 0x1p-126f};
-  const float huge[] = {3e38f, -3e38f, 1e30f, -1e20f, 3e38f, -3e38f, 88.0f};
-  const float infinite[] = {kInfinity, -kInfinity, 1.0f, -1.0f, 0.0f, 3e38f, -3e38f};
-  std::vector<float> values = random.normals(count);
+// Magnitudes around 2^-100, up to which they count as zero; denormals and zeros too.
+void make_tiny(std::vector<float>& values, Random& random) {
+  const float rare[] = {0x1p-100f, -0x1p-100f, 1e-40f, -1e-45f, -0.0f};
   for (float& v : values) {
-    const int64_t i = random.integer(0, 27);
-    if (kind == Kind::kNan && i == 0) v = std::numeric_limits<float>::quiet_NaN();
-    if (i > 6) continue;
-    if (kind == Kind::kTiny) v = tiny[i];
-    if (kind == Kind::kHuge) v = huge[i];
-    if (kind == Kind::kInfinite) v = infinite[i];
+    const int64_t i = random.integer(0, 20);
+    v = i < 5 ? rare[i] : std::copysign(static_cast<float>(std::exp2(random.uniform(-102, -98))), v);
   }
-  return values;
 }
+void scale(std::vector<float>& values, size_t begin, size_t end, float factor) {
+  for (size_t i = begin; i < end; ++i) values[i] *= factor;
+}
+
+// One network's arrays, such that what is tiny decides about the result: it meets factors of 2^100.
+struct Case {
+  Case(const gruc_spec& spec, Kind kind, int64_t steps, Random& random)
+      : params(spec, random, 1.5), x(random.normals(steps * spec.input_size)), h0(random.normals(spec.hidden_size)) {
+    std::vector<float>&weight_ih = params.arrays[0], &weight_hh = params.arrays[1];
+    const size_t gates = weight_hh.size() / 3 * 2;
+    if (kind == Kind::kTinyInputs) {
+      make_tiny(x, random);
+      scale(weight_ih, 0, weight_ih.size(), 0x1p100f);
+    } else if (kind == Kind::kTinyWeights) {
+      make_tiny(weight_ih, random);
+      scale(x, 0, x.size(), 0x1p100f);
+    } else if (kind == Kind::kTinyStates) {
+      make_tiny(h0, random);
+      scale(weight_ih, 0, weight_ih.size(), 0x1p-100f);
+      scale(weight_hh, 0, gates, 0x1p100f);
+      scale(weight_hh, gates, weight_hh.size(), spec.reset == GRUC_RESET_BEFORE ? 0x1p60f : 0x1p-60f);
+    } else if (kind != Kind::kOrdinary) {
+      constexpr float kInfinity = std::numeric_limits<float>::infinity();
+      const float huge[] = {3e38f, -3e38f, 1e30f, -1e20f, 88.0f},
+                  infinite[] = {kInfinity, -kInfinity, 3e38f, 1.0f, 0.0f};
+      for (float& v : x) {
+        const int64_t i = random.integer(0, 20);
+        if (kind == Kind::kNan && i == 0) v = std::numeric_limits<float>::quiet_NaN();
+        if (kind == Kind::kHuge && i < 5) v = huge[i];
+        if (kind == Kind::kInfinite && i < 5) v = infinite[i];
+      }
+    }
+  }
+
+  Params params;
+  std::vector<float> x, h0;
+};
 
 std::vector<float> library_steps(const Network& network, const std::vector<float>& h0, int64_t steps,
                                  const std::vector<float>& x) {
@@ -77,20 +107,15 @@ TEST_P(Fixed, SameBitsAsTheLibrary) {
     gruc_spec spec = make_spec(fixed.input, fixed.hidden);
     spec.reset = fixed.reset;
     spec.update = fixed.update;
-    spec.bias = static_cast<int32_t>((i / 6 + i) % 4);
     for (const Kind kind : kKinds) {
+      spec.bias = tiny(kind) ? GRUC_BIAS_NONE : static_cast<int32_t>((i / 6 + i) % 4);
       Random random(seed++);
-      Params params(spec, random, 1.5);
-      if (kind == Kind::kTiny)
-        for (std::vector<float>& array : params.arrays)
-          for (size_t j = 0; j < array.size(); j += 3) array[j] *= 0x1p-99f;
       const int64_t steps = kind != Kind::kOrdinary ? 24 : (emulated ? 60 : 1000);
-      const std::vector<float> x = numbers(kind, steps * fixed.input, random);
-      const std::vector<float> h0 = numbers(kind == Kind::kTiny ? kind : Kind::kOrdinary, fixed.hidden, random);
+      const Case data(spec, kind, steps, random);
       std::vector<float> y(static_cast<size_t>(steps * fixed.hidden));
-      const gruc_layer_params& p = params.layers[0];
-      fixed.run(p.weight_ih, p.weight_hh, p.bias_ih, p.bias_hh, h0.data(), steps, x.data(), y.data());
-      ASSERT_TRUE(same_bits(y, library_steps(Network(spec, params), h0, steps, x)))
+      const gruc_layer_params& p = data.params.layers[0];
+      fixed.run(p.weight_ih, p.weight_hh, p.bias_ih, p.bias_hh, data.h0.data(), steps, data.x.data(), y.data());
+      ASSERT_TRUE(same_bits(y, library_steps(Network(spec, data.params), data.h0, steps, data.x)))
           << "I " << fixed.input << " H " << fixed.hidden << " reset " << fixed.reset << " update " << fixed.update
           << " bias " << spec.bias << " kind " << static_cast<int>(kind);
     }
