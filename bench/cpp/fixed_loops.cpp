@@ -20,7 +20,7 @@ struct Network {
   }
   static void steps(int64_t rounds, int64_t frames, const float* x, float* y) {
     for (int64_t i = 0; i < rounds; ++i)
-      for (int64_t t = 0; t < frames; ++t) gru_core::fixed::step(weights, state, x + t * kInput, y + t * kHidden);
+      for (int64_t t = 0; t < frames; ++t) gru_core::fixed::step(weights, state, x + t * kInput, y);
   }
   static void process(int64_t rounds, int64_t frames, const float* x, float* y) {
     for (int64_t i = 0; i < rounds; ++i) gru_core::fixed::process(weights, state, frames, x, y);

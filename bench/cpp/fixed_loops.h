@@ -8,7 +8,7 @@ namespace gruc::bench {
 struct FixedLoop {
   int64_t input, hidden;
   void (*set)(const float* weight_ih, const float* weight_hh, const float* bias_ih, const float* bias_hh);
-  // `rounds` times over x [frames, I], one step after another; y [frames, H].
+  // `rounds` times over x [frames, I]. A step leaves its y [H] where the last one's was, process has y [frames, H].
   void (*steps)(int64_t rounds, int64_t frames, const float* x, float* y);
   void (*process)(int64_t rounds, int64_t frames, const float* x, float* y);
 };

@@ -3,7 +3,9 @@
 #include <valgrind/callgrind.h>
 
 #include <cstdlib>
+#include <memory>
 
+#include "fixed_stream.h"
 #include "networks.h"
 
 namespace {
@@ -27,6 +29,16 @@ void count(const std::string& what, Kind kind, const Work& work) {
   CALLGRIND_DUMP_STATS_AT(name.c_str());
 }
 
+template <gru_core::fixed::Reset kReset>
+void count_fixed(const std::string& reset) {
+  const auto stream = std::make_unique<FixedStream<kReset>>();
+  for (const Kind kind : kKinds) {
+    stream->restart(kind);
+    count("fixed-size step, reset " + reset, kind, [&] { stream->step(); });
+    count("fixed-size process, reset " + reset, kind, [&] { stream->process(); });
+  }
+}
+
 }  // namespace
 
 int main() {
@@ -35,6 +47,8 @@ int main() {
     const std::vector<float> x = numbers(kind, 1000, random);
     count("control", kind, [&] { depends(x); });
   }
+  count_fixed<gru_core::fixed::Reset::after>("after");
+  count_fixed<gru_core::fixed::Reset::before>("before");
   std::vector<Case> cases = variants();
   for (const Case& c : shapes())
     if (c.spec.hidden_size <= 33) cases.push_back(c);
@@ -42,8 +56,8 @@ int main() {
     const ForcedIsa forced(isa);
     for (const Case& c : cases) {
       Stream stream(c);
-      bool right =
-          stream.step() && stream.process(4) && stream.step();  // what a state did before decides how it goes on
+      // What a state did before decides how it goes on.
+      bool right = stream.step() && stream.process(4) && stream.step();
       for (const Kind kind : kKinds) {
         stream.restart(kind);
         count(isa + " gruc_step " + c.name(), kind, [&] { right &= stream.step() && stream.step(); });
