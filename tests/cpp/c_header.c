@@ -15,7 +15,7 @@ int main(void) {
   static const float x[2] = {1.0f, -1.0f};
   const double n = tanh(0.5);
   float y[2] = {0.0f, 0.0f};
-  gruc_layer_params params;
+  gruc_layer_params params = {0};
   gruc_weights* weights = NULL;
   gruc_sequence sequence;
   gruc_spec spec;
