@@ -8,9 +8,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 BUILD := build/dev
 EXAMPLES ?= 10000
-CPP_FILES = $(shell git ls-files '*.h' '*.hpp' '*.cpp' '*.c' '*.def')
+CPP_FILES = $(shell git ls-files '*.h' '*.hpp' '*.cpp' '*.c' '*.def' '*.cu')
 
 .PHONY: demo test test-cpp test-python test-arm test-sanitizers bench bench-cpp examples fuzz lint format wheel clean
+.PHONY: test-cuda test-cuda-shim test-cuda-nvcc test-cuda-link
 .DELETE_ON_ERROR:
 
 $(BIN)/python:
@@ -47,6 +48,41 @@ test-arm: | $(BIN)/python
 	$(BIN)/cmake --build $(BUILD) --target gru_core_golden
 	for isa in portable avx2 avx512; do \
 	  $(BUILD)/tests/cpp/gru_core_golden --compare build/arm/golden.txt --isa $$isa || [ $$? -eq 77 ] || exit 1; done
+
+# The CUDA backend as far as a machine without a GPU can test it (scripts/cuda_check.sh does the rest on one with it): the
+# package built with it, its device the CPU shim of tests/cuda; and what nvcc makes of it, where there is one.
+test-cuda: test-cuda-shim test-cuda-nvcc
+
+CUDA_PACKAGE = $(BIN)/python -m pip install --quiet --no-deps -C build-dir=build/cuda-package \
+  -C cmake.define.GRUC_CUDA=ON -C cmake.define.GRUC_WERROR=ON
+CUDA_SHIM = build/cuda-package/shim
+CUDA_REAL = build/cuda-package/real
+test-cuda-shim: $(VENV)/installed-test $(VENV)/installed-lint
+	rm -rf $(CUDA_SHIM)
+	$(CUDA_PACKAGE) -C cmake.define.GRUC_CUDA_SHIM=ON --target $(CUDA_SHIM) .
+	PYTHONPATH=$(abspath $(CUDA_SHIM)) $(BIN)/python -m pytest tests/python_cuda
+	PYTHONPATH=$(abspath $(CUDA_SHIM)) $(BIN)/python -m mypy.stubtest --ignore-unused-allowlist \
+	  --allowlist tests/stubtest_allowlist_cuda.txt gru_c._cuda
+
+test-cuda-nvcc: | $(BIN)/python
+	@if ! command -v nvcc >/dev/null; then echo "test-cuda-nvcc: skipped: no nvcc"; else $(MAKE) test-cuda-link; fi
+
+# cuBLAS of nvcc's own version comes as a package. The real tests, and the package for one architecture alone, are made
+# and started: on a machine without a GPU they say why they skip.
+CUDA_LOG = build/cuda/compile.log
+test-cuda-link: $(VENV)/installed-test
+	version=$$(nvcc --version | sed -n 's/.*release \([0-9.]*\),.*/\1/p') && \
+	  case $$version in 12.*) package=nvidia-cublas-cu12;; *) package=nvidia-cublas;; esac && \
+	  $(BIN)/python -m pip install --quiet cmake ninja "$$package==$$version.*"
+	$(BIN)/cmake --preset cuda -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja -DPython_EXECUTABLE=$(abspath $(BIN))/python
+	$(BIN)/cmake --build --preset cuda --clean-first >$(CUDA_LOG) 2>&1 || { cat $(CUDA_LOG); exit 1; }
+	$(BIN)/python scripts/cuda_spills.py $(CUDA_LOG) --kernels '[0-9](forward|back)_kernel' --architectures 80 90 100
+	build/cuda/tests/cuda/gru_core_cuda_tests
+	rm -rf $(CUDA_REAL)
+	$(CUDA_PACKAGE) -C cmake.define.GRUC_CUDA_SHIM=OFF -C cmake.define.CMAKE_CUDA_ARCHITECTURES=80-real \
+	  --target $(CUDA_REAL) .
+	ln -s "$$($(BIN)/python -c 'import nvidia; print(nvidia.__path__[0])')" $(CUDA_REAL)/nvidia
+	PYTHONPATH=$(abspath $(CUDA_REAL)) $(BIN)/python -m pytest tests/python_cuda
 
 # The contract of real time under RealtimeSanitizer, and streams that share their weights under ThreadSanitizer (Debian:
 # clang-22 libclang-rt-22-dev libomp-22-dev). SANITIZERS=asan: all C++ tests with checks of addresses and arithmetic.

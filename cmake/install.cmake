@@ -8,7 +8,7 @@ include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
 set(GRUC_CMAKE_DIR ${CMAKE_INSTALL_LIBDIR}/cmake/gru_core)
 
-install(DIRECTORY include/gru_core DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
+install(DIRECTORY include/gru_core DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} PATTERN gru_core_cuda.h EXCLUDE)
 install(TARGETS gru_core gru_core_headers EXPORT gru_core_targets
   LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}
   RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR}
@@ -18,6 +18,16 @@ install(TARGETS gru_core_static EXPORT gru_core_static_targets ARCHIVE DESTINATI
 install(EXPORT gru_core_targets NAMESPACE gru_core:: FILE gru_coreTargets.cmake DESTINATION ${GRUC_CMAKE_DIR})
 install(EXPORT gru_core_static_targets NAMESPACE gru_core:: FILE gru_coreStaticTargets.cmake
   DESTINATION ${GRUC_CMAKE_DIR})
+if(GRUC_CUDA)
+  install(FILES include/gru_core/gru_core_cuda.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/gru_core)
+  install(TARGETS gru_core_cuda EXPORT gru_core_cuda_targets
+    LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}
+    RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR}
+    ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR}
+    INCLUDES DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
+  install(EXPORT gru_core_cuda_targets NAMESPACE gru_core:: FILE gru_coreCudaTargets.cmake
+    DESTINATION ${GRUC_CMAKE_DIR})
+endif()
 
 # The C++ library that the static library needs, for projects that are C alone.
 set(GRUC_CXX_LIBRARIES ${CMAKE_CXX_IMPLICIT_LINK_LIBRARIES})
@@ -39,3 +49,7 @@ file(RELATIVE_PATH GRUC_PC_LIBDIR ${GRUC_PC_DIR} ${CMAKE_INSTALL_FULL_LIBDIR})
 file(RELATIVE_PATH GRUC_PC_INCLUDEDIR ${GRUC_PC_DIR} ${CMAKE_INSTALL_FULL_INCLUDEDIR})
 configure_file(cmake/gru_core.pc.in gru_core.pc @ONLY)
 install(FILES ${CMAKE_CURRENT_BINARY_DIR}/gru_core.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+if(GRUC_CUDA)
+  configure_file(cmake/gru_core_cuda.pc.in gru_core_cuda.pc @ONLY)
+  install(FILES ${CMAKE_CURRENT_BINARY_DIR}/gru_core_cuda.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+endif()

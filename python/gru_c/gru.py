@@ -23,6 +23,8 @@ from gru_c.training import Tape
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+    from gru_c.cuda import GRU as DeviceGRU
+
 
 class GRU:
     """A gated recurrent unit network, packed for this machine and ready to run.
@@ -326,6 +328,32 @@ class GRU:
             MemoryError: so many states do not fit.
         """
         return Stream(self, batch, threads)
+
+    def to(self, device: object, dtype: str = "float32") -> GRU | DeviceGRU:
+        """The network on "cuda" (cuda:0) or "cuda:N", a `gru_c.cuda.GRU` with a copy of the weights; "cpu": itself.
+
+        Args:
+            device: one of these names, or a torch.device.
+            dtype: of what a GPU's products are computed, "float32" or "bfloat16".
+
+        Raises:
+            ValueError: no such device or dtype.
+            NotImplementedError: a network that only the CPU can run; the message names why.
+            RuntimeError: the package was built without CUDA, a library of CUDA cannot be loaded, or there is no driver
+                or no GPU; the message says which.
+            MemoryError: the weights do not fit.
+        """
+        if not str(device).startswith("cuda"):
+            if str(device) == "cpu" and dtype == "float32":
+                return self
+            raise ValueError(
+                f"device: expected 'cuda', 'cuda:N', or 'cpu' with float32, got {str(device)!r}, {dtype!r}"
+            )
+        try:
+            from gru_c.cuda import GRU as DeviceGRU
+        except ImportError as error:
+            raise RuntimeError(str(error)) from error
+        return DeviceGRU(self, device, dtype)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), self._spec, self._packed.params, self._h0, self._lengths)

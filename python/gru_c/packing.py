@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Final
 
 import numpy as np
@@ -44,9 +44,17 @@ TRAINABLE: Final = (
 STATISTICS: Final = ("mean_ih", "var_ih", "mean_hh", "var_hh")
 
 
-def _packed_activation(activation: NormalActivation) -> tuple[int, float, float]:
+def packed_activation(activation: NormalActivation) -> tuple[int, float, float]:
     name, alpha, beta = activation
     return (KINDS["affine"], 1.0, 0.0) if name == "linear" else (KINDS[name], alpha, beta)
+
+
+def check_names(given: Collection[str], shapes: Mapping[str, tuple[int, ...]]) -> None:
+    missing = [name for name in shapes if name not in given]
+    extra = sorted(str(name) for name in given if name not in shapes)
+    if missing or extra:
+        parts = [f"{what} {', '.join(names)}" for what, names in (("missing", missing), ("unknown", extra)) if names]
+        raise ValueError(f"params: {'; '.join(parts)}; this spec has {', '.join(shapes)}")
 
 
 def check_params(
@@ -60,11 +68,7 @@ def check_params(
     kept: dict[str, Floats] = {}
     if old is not None and not any(name in params for name in statistics):
         kept = {name: old[name] for name in statistics}
-    missing = [name for name in shapes if name not in params and name not in kept]
-    extra = [str(name) for name in params if name not in shapes]
-    if missing or extra:
-        parts = [f"{what} {', '.join(names)}" for what, names in (("missing", missing), ("unknown", extra)) if names]
-        raise ValueError(f"params: {'; '.join(parts)}; this spec has {', '.join(shapes)}")
+    check_names(params.keys() | kept.keys(), shapes)
     arrays: dict[str, Floats] = {}
     for name, shape in shapes.items():
         if name in kept:  # read-only already
@@ -144,7 +148,7 @@ def pack(spec: GRUSpec, params: Mapping[str, Floats], norm_steps: int) -> _core.
         reset=RESETS[spec.reset],
         update=UPDATES[spec.update],
         bias=int(spec.has_bias_ih) + 2 * int(spec.has_bias_hh),
-        activations=[(_packed_activation(gate), _packed_activation(candidate)) for gate, candidate in activations],
+        activations=[(packed_activation(gate), packed_activation(candidate)) for gate, candidate in activations],
         clip=spec.clip,
         norm=NORM_KINDS[spec.norm],
         norm_epsilon=spec.norm_epsilon,

@@ -75,7 +75,7 @@ class Tape:
         return f"<gru_c.Tape x={self._shapes['x']} y={self._shapes['y']} nbytes={self.nbytes:,}>"
 
 
-def _as_rate(name: str, value: float) -> float:
+def as_rate(name: str, value: float) -> float:
     if type(value) is float and 0 <= value <= 1:  # the usual case first, since there are four of them
         return value
     if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
@@ -85,7 +85,7 @@ def _as_rate(name: str, value: float) -> float:
     return float(value)
 
 
-def _as_seed(value: int) -> int:
+def as_seed(value: int) -> int:
     try:
         seed = operator.index(value)
     except TypeError:
@@ -141,8 +141,8 @@ def forward_train(
     scale = as_attention(attention, spec.attention, inputs.shape[:-1])
     if not isinstance(recompute, (bool, np.bool_)):
         raise TypeError(f"recompute: expected a bool, got {recompute!r}")
-    checked_rates = [_as_rate(name, rate) for name, rate in rates.items()]
-    key, team = _as_seed(seed), as_threads(threads)
+    checked_rates = [as_rate(name, rate) for name, rate in rates.items()]
+    key, team = as_seed(seed), as_threads(threads)
     if recompute and (spec.norm is not None or spec.zoneout or spec.attention or any(checked_rates[2:])):
         raise ValueError(
             "recompute: not with a norm, zoneout, attention, input_dropout or state_dropout, whose tapes hold no gates"
@@ -203,7 +203,7 @@ def backward(
     if gru.spec.attention:
         shapes["attention"] = tape._shapes["x"][:-1]
     shapes |= gru.spec.parameter_shapes()
-    wanted = _as_wrt(wrt, shapes)
+    wanted = as_wrt(wrt, shapes)
     targets = _as_into(into, wanted, shapes)
     if targets:
         _refuse_overlaps(targets, incoming)
@@ -221,7 +221,7 @@ def backward(
     return grads
 
 
-def _as_wrt(wrt: Iterable[str] | None, shapes: Mapping[str, tuple[int, ...]]) -> list[str]:
+def as_wrt(wrt: Iterable[str] | None, shapes: Mapping[str, tuple[int, ...]]) -> list[str]:
     """The names of `wrt` in the order of `shapes`."""
     if wrt is None:
         return list(shapes)

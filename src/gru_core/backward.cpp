@@ -8,6 +8,7 @@
 
 #include "arena.h"
 #include "backend.h"
+#include "call.h"
 #include "forward.h"
 #include "parallel.h"
 #include "status.h"
@@ -16,19 +17,6 @@
 
 namespace gruc {
 namespace {
-
-bool wanted(const gruc_layer_gradients& p) {
-  return p.weight_ih != nullptr || p.weight_hh != nullptr || p.bias_ih != nullptr || p.bias_hh != nullptr ||
-         p.gain_ih != nullptr || p.gain_hh != nullptr || p.gain_state != nullptr || p.bias_state != nullptr;
-}
-
-// The lowest layer that a gradient must reach; num_layers where none is wanted.
-int32_t lowest_layer(const Spec& spec, const gruc_gradients& g) {
-  if (g.dx != nullptr || g.dh0 != nullptr || g.dattention != nullptr) return 0;
-  for (int64_t i = 0; g.params != nullptr && i < layer_count(spec); ++i)
-    if (wanted(g.params[i])) return static_cast<int32_t>(i / directions(spec));
-  return spec.num_layers;
-}
 
 struct Workspace {
   int64_t* order;     // [B]
@@ -148,7 +136,8 @@ struct Call {
       if (layer > lowest) clear_between(layer, team);
       for (int64_t direction = 0; direction < directions(spec); ++direction) {
         BackwardJob work = job(layer, direction);
-        if (work.dx == nullptr && work.dh0 == nullptr && work.dattention == nullptr && !wanted(work.params)) continue;
+        if (work.dx == nullptr && work.dh0 == nullptr && work.dattention == nullptr && !any_wanted(work.params))
+          continue;
         LayerWeights dropped;
         if (workspace.panels != nullptr) {
           work.drop_connect = tape->drop_connect(layer * directions(spec) + direction);
@@ -164,26 +153,6 @@ struct Call {
     }
   }
 };
-
-void check(const Spec& spec, const gruc_gradients& g) {
-  if (g.struct_size != sizeof(gruc_gradients))
-    fail_argument("gradients.struct_size: expected " + std::to_string(sizeof(gruc_gradients)) + ", got " +
-                  std::to_string(g.struct_size) + "; fill it with gruc_gradients_init");
-  const auto refuse = [](int64_t i, const char* field) {
-    fail_argument("gradients.params[" + std::to_string(i) + "]." + field + ": expected NULL, since the spec has none");
-  };
-  if (g.dattention != nullptr && spec.attention == 0)
-    fail_argument("gradients.dattention: expected NULL, since the spec has none");
-  const bool state = spec.norm == GRUC_NORM_LAYER_STATE;
-  for (int64_t i = 0; g.params != nullptr && i < layer_count(spec); ++i) {
-    if (g.params[i].bias_ih != nullptr && (spec.bias & GRUC_BIAS_INPUT) == 0) refuse(i, "bias_ih");
-    if (g.params[i].bias_hh != nullptr && (spec.bias & GRUC_BIAS_HIDDEN) == 0) refuse(i, "bias_hh");
-    if (g.params[i].gain_ih != nullptr && !has_input_gain(spec)) refuse(i, "gain_ih");
-    if (g.params[i].gain_hh != nullptr && !has_hidden_gain(spec)) refuse(i, "gain_hh");
-    if (g.params[i].gain_state != nullptr && !state) refuse(i, "gain_state");
-    if (g.params[i].bias_state != nullptr && !state) refuse(i, "bias_state");
-  }
-}
 
 int plan_of(const gruc_weights& weights, LayerKind kind, const gruc_sequence& s) {
   const int size = useful_team(weights, kind, s.steps, s.batch, s.threads);
@@ -248,24 +217,11 @@ void batch_statistics(const gruc_weights& weights, const gruc_sequence& s, const
   copy(1, 1, hidden_steps, to.var_hh);
 }
 
-gruc_gradients default_gradients(const gruc_weights& weights, int64_t steps, int64_t batch) {
-  const gruc_sequence s = default_sequence(weights, steps, batch);
-  gruc_gradients g{};
-  g.struct_size = sizeof(gruc_gradients);
-  g.dy_step_stride = s.y_step_stride;
-  g.dy_batch_stride = s.y_batch_stride;
-  g.dx_step_stride = s.x_step_stride;
-  g.dx_batch_stride = s.x_batch_stride;
-  g.dattention_step_stride = s.attention_step_stride;
-  g.dattention_batch_stride = s.attention_batch_stride;
-  return g;
-}
-
 size_t backward_workspace(const gruc_weights& weights, const gruc_sequence& s, const gruc_training& training,
                           const gruc_gradients& g) {
   check_shape(s);
   check_training(weights.spec, training);
-  check(weights.spec, g);
+  check_gradients(weights.spec, g);
   const Needs needs = needs_of(weights.spec, s, training, g);
   return workspace_size(weights.spec, s, needs, plan_of(weights, needs.kind, s));
 }
@@ -275,7 +231,7 @@ void backward(const gruc_weights& weights, const gruc_sequence& s, const gruc_tr
   check_sequence(s);
   check_attention(weights.spec, s);
   if (weights.folded) fail_argument("weights: of a batch norm with population statistics, which have no gradients");
-  check(weights.spec, g);
+  check_gradients(weights.spec, g);
   const Tape tape = Tape::open(weights.spec, s, training, memory, size);
   const Needs needs = needs_of(weights.spec, s, training, g);
   // Made once, as in forward: one thread always fits into what backward_workspace said.

@@ -14,7 +14,6 @@ struct BatchStatistics {
 // Of layer * D + direction = `index`.
 void batch_statistics(const gruc_weights& weights, const gruc_sequence& sequence, const gruc_training& training,
                       const void* tape, size_t tape_size, int64_t index, const BatchStatistics& to);
-gruc_gradients default_gradients(const gruc_weights& weights, int64_t steps, int64_t batch);
 size_t backward_workspace(const gruc_weights& weights, const gruc_sequence& sequence, const gruc_training& training,
                           const gruc_gradients& gradients);
 void backward(const gruc_weights& weights, const gruc_sequence& sequence, const gruc_training& training,

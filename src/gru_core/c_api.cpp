@@ -1,14 +1,12 @@
-// The C ABI: unpack, guard, translate; no logic. The only room with a try.
-#include <algorithm>
-#include <cstdio>
-#include <cstring>
+// The C ABI: unpack, guard, translate; no logic.
 #include <memory>
-#include <new>
 
 #include "arena.h"
 #include "backward.h"
+#include "call.h"
 #include "cpu/dispatch.h"
 #include "forward.h"
+#include "guard.h"
 #include "model_file.h"
 #include "parallel.h"
 #include "spec.h"
@@ -17,45 +15,7 @@
 #include "tape.h"
 #include "weights.h"
 
-namespace {
-
-// A fixed buffer: reporting that memory ran out must not need memory.
-thread_local char t_error[512] = "";
-
-gruc_status report(gruc_status status, const char* what) noexcept {
-  std::snprintf(t_error, sizeof t_error, "%s", what);
-  return status;
-}
-
-template <class Body>
-gruc_status guarded(Body body) noexcept {
-  try {
-    body();
-    return GRUC_OK;
-  } catch (const gruc::Error& e) {
-    return report(e.code(), e.what());
-  } catch (const std::bad_alloc&) {
-    return report(GRUC_OUT_OF_MEMORY, "out of memory");
-  } catch (const std::exception& e) {
-    return report(GRUC_INTERNAL, e.what());
-  } catch (...) {
-    return report(GRUC_INTERNAL, "an exception of unknown type");
-  }
-}
-
-void need(const void* pointer, const char* name) {
-  if (pointer == nullptr) gruc::fail_argument(std::string(name) + ": expected a pointer, got NULL");
-}
-
-// Defaults for a caller's struct, which may be of another release: what it has, it gets, and its size.
-template <class Struct>
-void fill(Struct* out, uint32_t struct_size, Struct defaults) {
-  defaults.struct_size = struct_size;
-  std::memset(out, 0, struct_size);
-  std::memcpy(out, &defaults, std::min<size_t>(struct_size, sizeof defaults));
-}
-
-}  // namespace
+using namespace gruc::abi;
 
 extern "C" {
 
@@ -247,7 +207,7 @@ gruc_status gruc_sequence_init_sized(const gruc_weights* weights, int64_t steps,
   return guarded([&] {
     need(weights, "weights");
     need(sequence, "sequence");
-    fill(sequence, struct_size, gruc::default_sequence(*weights, steps, batch));
+    fill(sequence, struct_size, gruc::default_sequence(weights->spec, steps, batch));
   });
 }
 gruc_status gruc_forward_workspace(const gruc_weights* weights, const gruc_sequence* sequence, size_t* size) noexcept {
@@ -303,7 +263,7 @@ gruc_status gruc_gradients_init_sized(const gruc_weights* weights, int64_t steps
   return guarded([&] {
     need(weights, "weights");
     need(gradients, "gradients");
-    fill(gradients, struct_size, gruc::default_gradients(*weights, steps, batch));
+    fill(gradients, struct_size, gruc::default_gradients(weights->spec, steps, batch));
   });
 }
 gruc_status gruc_backward_workspace(const gruc_weights* weights, const gruc_sequence* sequence,

@@ -7,6 +7,7 @@
 
 #include "arena.h"
 #include "backend.h"
+#include "call.h"
 #include "parallel.h"
 #include "status.h"
 #include "tape.h"
@@ -58,29 +59,6 @@ Workspace place(Arena& arena, const Spec& spec, LayerKind kind, bool drops_weigh
   for (int team = 0; team < plan.teams; ++team)
     w.scratch[team] = arena.take<std::byte>(static_cast<int64_t>(scratch_bytes[team]));
   return w;
-}
-
-void check_at_least(const char* field, int64_t value, int64_t low) {
-  if (value < low)
-    fail_argument(std::string("sequence.") + field + ": expected " + std::to_string(low) + " or more, got " +
-                  std::to_string(value));
-}
-
-void check_sizes(const gruc_sequence& s) {
-  if (s.struct_size != sizeof(gruc_sequence))
-    fail_argument("sequence.struct_size: expected " + std::to_string(sizeof(gruc_sequence)) + ", got " +
-                  std::to_string(s.struct_size) + "; fill it with gruc_sequence_init");
-  check_at_least("steps", s.steps, 0);
-  check_at_least("batch", s.batch, 0);
-  check_at_least("threads", s.threads, 1);
-  check_at_least("first_step", s.first_step, 0);
-}
-
-void check_lengths(const gruc_sequence& s) {
-  for (int64_t b = 0; s.lengths != nullptr && b < s.batch; ++b)
-    if (s.lengths[b] < 0 || s.lengths[b] > s.steps)
-      fail_argument("sequence.lengths[" + std::to_string(b) + "]: expected 0 to " + std::to_string(s.steps) + ", got " +
-                    std::to_string(s.lengths[b]));
 }
 
 // What the threads of one call share.
@@ -210,54 +188,10 @@ LayerJob layer_job(const gruc_weights& weights, const gruc_sequence& s, const Ta
   return job;
 }
 
-void sort_by_length(const int64_t* lengths, int64_t batch, int64_t* order) {
-  for (int64_t b = 0; b < batch; ++b) order[b] = b;
-  std::sort(order, order + batch,
-            [=](int64_t a, int64_t b) { return lengths[a] != lengths[b] ? lengths[a] > lengths[b] : a < b; });
-}
-
-gruc_sequence default_sequence(const gruc_weights& weights, int64_t steps, int64_t batch) {
-  check_at_least("steps", steps, 0);
-  check_at_least("batch", batch, 0);
-  const int64_t width = directions(weights.spec) * weights.spec.hidden_size;
-  const auto frame = [batch](int64_t columns) {
-    return static_cast<int64_t>(checked_product(static_cast<size_t>(batch), static_cast<size_t>(columns)));
-  };
-  gruc_sequence s{};
-  s.struct_size = sizeof(gruc_sequence);
-  s.threads = 1;
-  s.steps = steps;
-  s.batch = batch;
-  s.x_batch_stride = weights.spec.input_size;
-  s.x_step_stride = frame(weights.spec.input_size);
-  s.y_batch_stride = width;
-  s.y_step_stride = frame(width);
-  s.attention_step_stride = batch;
-  s.attention_batch_stride = 1;
-  return s;
-}
-
 size_t forward_workspace(const gruc_weights& weights, const gruc_sequence& s) {
   check_sizes(s);
   const LayerKind kind = layer_kind(weights.spec, is_unfused(weights.spec));
   return workspace_size(weights, kind, false, s, plan_of(weights, kind, s));
-}
-
-void check_shape(const gruc_sequence& s) {
-  check_sizes(s);
-  check_lengths(s);
-}
-
-void check_sequence(const gruc_sequence& s) {
-  check_shape(s);
-  if (s.steps > 0 && s.batch > 0 && s.x == nullptr) fail_argument("sequence.x: expected an array, got NULL");
-}
-
-void check_attention(const Spec& spec, const gruc_sequence& s) {
-  if (spec.attention == 0 && s.attention != nullptr)
-    fail_argument("sequence.attention: expected NULL, since the spec has none");
-  if (spec.attention != 0 && s.attention == nullptr && s.steps > 0 && s.batch > 0)
-    fail_argument("sequence.attention: expected an array, got NULL");
 }
 
 void forward(const gruc_weights& weights, const gruc_sequence& s, const Tape* tape) {

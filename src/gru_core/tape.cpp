@@ -7,6 +7,7 @@
 #include <string>
 
 #include "arena.h"
+#include "call.h"
 #include "status.h"
 #include "unfused_tape.h"
 
@@ -26,9 +27,6 @@ struct Tape::Head {
 namespace {
 
 constexpr uint64_t kMagic = 0x31455041545f4752;  // "RG_TAPE1"
-
-// An element is dropped where its random word is below this.
-uint64_t threshold(float dropout) { return static_cast<uint64_t>(std::llrint(std::ldexp(double{dropout}, 32))); }
 
 // Rows that run before each step [T + 1], from lengths that end no later than T.
 void count_offsets(const gruc_sequence& s, int64_t* offsets) {
@@ -64,22 +62,13 @@ size_t layer_bytes(const Spec& spec, int64_t rows, int64_t steps, bool recompute
 enum MaskKind : uint32_t { kZoneout = 1, kDropConnect = 2, kInput = 3, kState = 4 };
 
 Mask make_mask(float probability, float scale, uint64_t key, MaskKind kind, int64_t index) {
-  const uint64_t limit = threshold(probability);
+  const uint64_t limit = drop_threshold(probability);
   return {limit > 0, key, kind << 28 | static_cast<uint32_t>(index), static_cast<uint32_t>(limit - (limit > 0 ? 1 : 0)),
           scale};
 }
 float kept_scale(float probability) { return 1.0f / (1.0f - probability); }
 
-void check_probability(const char* field, float value) {
-  if (!(value >= 0.0f && value <= 1.0f))
-    fail_argument(std::string("training.") + field + ": expected 0 to 1, got " + std::to_string(value));
-}
-
 }  // namespace
-
-bool trains_unfused(const Spec& spec, const gruc_training& training) {
-  return is_unfused(spec) || threshold(training.input_dropout) > 0 || threshold(training.state_dropout) > 0;
-}
 
 int64_t Tape::count_rows(const gruc_sequence& s) {
   // Of whole rows first: no sum of lengths is larger.
@@ -88,28 +77,6 @@ int64_t Tape::count_rows(const gruc_sequence& s) {
   int64_t rows = 0;
   for (int64_t b = 0; b < s.batch; ++b) rows += s.lengths[b];
   return rows;
-}
-
-void check_training(const Spec& spec, const gruc_training& t) {
-  if (t.struct_size != sizeof(gruc_training))
-    fail_argument("training.struct_size: expected " + std::to_string(sizeof(gruc_training)) + ", got " +
-                  std::to_string(t.struct_size) + "; fill it with gruc_training_init");
-  if (t.recompute != 0 && t.recompute != 1)
-    fail_argument("training.recompute: expected 0 or 1, got " + std::to_string(t.recompute));
-  check_probability("dropout", t.dropout);
-  check_probability("drop_connect", t.drop_connect);
-  check_probability("input_dropout", t.input_dropout);
-  check_probability("state_dropout", t.state_dropout);
-  if (trains_unfused(spec, t) && t.recompute != 0)
-    fail_argument(
-        "training.recompute: expected 0 for a norm, zoneout, attention, input_dropout or state_dropout, whose tape has "
-        "the products alone already");
-}
-
-gruc_training default_training() {
-  gruc_training t{};
-  t.struct_size = sizeof(gruc_training);
-  return t;
 }
 
 Tape Tape::place(Arena& arena, const Spec& spec, const gruc_sequence& s, const gruc_training& training) {
@@ -133,7 +100,7 @@ size_t Tape::size(const Spec& spec, const gruc_sequence& s, const gruc_training&
 }
 
 Tape::Head Tape::head_of(const Spec& spec, const gruc_sequence& s, const gruc_training& training) {
-  const bool drops = training.dropout > 0.0f && threshold(training.dropout) > 0 && spec.num_layers > 1;
+  const bool drops = training.dropout > 0.0f && drop_threshold(training.dropout) > 0 && spec.num_layers > 1;
   Head head;
   std::memset(&head, 0, sizeof head);
   head.magic = kMagic;
@@ -157,7 +124,7 @@ Tape::Head Tape::head_of(const Spec& spec, const gruc_sequence& s, const gruc_tr
   head.recompute = training.recompute != 0;
   head.drops = drops;
   head.dropout = training.dropout;
-  head.last_dropped = drops ? static_cast<uint32_t>(threshold(training.dropout) - 1) : 0;
+  head.last_dropped = drops ? static_cast<uint32_t>(drop_threshold(training.dropout) - 1) : 0;
   head.seed = training.seed;
   return head;
 }

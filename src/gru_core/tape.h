@@ -41,11 +41,4 @@ class Tape {
   std::byte* layers_;
 };
 
-// Whether a training call's layers are unfused ones.
-bool trains_unfused(const Spec& spec, const gruc_training& training);
-
-gruc_training default_training();
-// Throws Error(GRUC_INVALID_ARGUMENT) that names the field.
-void check_training(const Spec& spec, const gruc_training& training);
-
 }  // namespace gruc

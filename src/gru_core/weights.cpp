@@ -6,6 +6,7 @@
 #include <string>
 
 #include "arena.h"
+#include "call.h"
 #include "cpu/dispatch.h"
 #include "status.h"
 
@@ -42,21 +43,8 @@ void pack_biases(const Spec& spec, const gruc_layer_params& p, LayerWeights& w) 
 }
 
 void check_params(const Spec& spec, const gruc_layer_params* params, size_t count) {
-  if (params == nullptr) fail_argument("params: expected an array, got NULL");
-  const auto expected = static_cast<size_t>(layer_count(spec));
-  if (count != expected)
-    fail_argument("params_count: expected num_layers * directions = " + std::to_string(expected) + ", got " +
-                  std::to_string(count));
-  for (size_t i = 0; i < count; ++i) {
-    const std::string where = "params[" + std::to_string(i) + "].";
-    if (params[i].weight_ih == nullptr) fail_argument(where + "weight_ih: expected an array, got NULL");
-    if (params[i].weight_hh == nullptr) fail_argument(where + "weight_hh: expected an array, got NULL");
-    if ((params[i].bias_ih != nullptr) != ((spec.bias & GRUC_BIAS_INPUT) != 0))
-      fail_argument(where + "bias_ih: must be given if, and only if, spec.bias has GRUC_BIAS_INPUT");
-    if ((params[i].bias_hh != nullptr) != ((spec.bias & GRUC_BIAS_HIDDEN) != 0))
-      fail_argument(where + "bias_hh: must be given if, and only if, spec.bias has GRUC_BIAS_HIDDEN");
-    check_norm_params(spec, params[i], where);
-  }
+  check_layer_params(spec, params, count);
+  for (size_t i = 0; i < count; ++i) check_norm_params(spec, params[i], "params[" + std::to_string(i) + "].");
 }
 
 Cell make_cell(const Spec& spec, int64_t direction) {

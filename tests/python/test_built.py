@@ -117,18 +117,20 @@ def test_kernels_do_not_jump_on_data(build: Path) -> None:
         assert re.findall(r"\tv?u?comis[sd]\s", code) == [], name
 
 
-def declared_functions() -> list[str]:
-    text = re.sub(r"/\*.*?\*/", " ", HEADER.read_text(), flags=re.DOTALL)
-    return sorted(re.findall(r"^GRUC_API\b[^;(]*?\b(gruc_\w+)\(", text, flags=re.MULTILINE))
+def declared_functions(header: Path, mark: str) -> list[str]:
+    text = re.sub(r"/\*.*?\*/", " ", header.read_text(), flags=re.DOTALL)
+    return sorted(re.findall(rf"^{mark}\b[^;(]*?\b(gruc_\w+)\(", text, flags=re.MULTILINE))
 
 
-def listed_functions() -> list[str]:
-    lines = (ROOT / "tests" / "data" / "exported_symbols.txt").read_text().splitlines()
+def listed_functions(name: str = "exported_symbols.txt") -> list[str]:
+    lines = (ROOT / "tests" / "data" / name).read_text().splitlines()
     return [line for line in lines if line and not line.startswith("#")]
 
 
-def test_the_list_of_exports_is_the_header() -> None:
-    assert listed_functions() == declared_functions()
+def test_the_lists_of_exports_are_the_headers() -> None:
+    assert listed_functions() == declared_functions(HEADER, "GRUC_API")
+    cuda = declared_functions(HEADER.with_name("gru_core_cuda.h"), "GRUC_CUDA_API")
+    assert listed_functions("exported_symbols_cuda.txt") == cuda
 
 
 def test_the_library_exports_the_list(build: Path) -> None:

@@ -5,6 +5,7 @@ The prefix is installed from GRUC_BUILD_DIR, build/dev where that is not set.
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import platform
@@ -171,6 +172,25 @@ def test_the_package_names_no_path(place: Place) -> None:
         text = path.read_text()
         assert str(ROOT) not in text, path.name
         assert re.findall(r'[ "=](/(?:usr|tmp|home|work|opt|project)/\S*)', text) == [], path.name
+
+
+def test_no_trace_of_cuda(place: Place, tmp_path: Path) -> None:
+    """What is built without GRUC_CUDA: no file but Python's, no word of it in any other, and CMake says why."""
+    if importlib.util.find_spec("gru_c._cuda") is not None:
+        pytest.skip("this gru_c was built with CUDA")
+    root = PACKAGE if place.name == "wheel" else place.include.parent
+    files = [path for path in root.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyi", ".pyc")]
+    assert len(files) > 15
+    assert [path.name for path in files if "cuda" in path.name] == []
+    compiled = [path for path in files if path.suffix in (".h", ".hpp", ".a") or ".so" in path.name]
+    assert [path.name for path in compiled if re.search(rb"gruc_cuda|cublas|cudart", path.read_bytes())] == []
+    (tmp_path / "CMakeLists.txt").write_text(
+        "cmake_minimum_required(VERSION 3.22)\nproject(stranger LANGUAGES C)\n"
+        "find_package(gru_core CONFIG QUIET COMPONENTS cuda)\n"
+        'message(STATUS "found=${gru_core_FOUND} because=${gru_core_NOT_FOUND_MESSAGE}")\n'
+    )
+    text = configure(tmp_path, tmp_path / "build", **place.variables)
+    assert "found=0 because=gru_core::gru_core_cuda is not in this installation" in text
 
 
 def test_pkg_config(place: Place, model: tuple[Path, str], tmp_path: Path) -> None:

@@ -15,8 +15,8 @@ from gru_c.torch.packed import Packed
 
 class GRUCell(torch.nn.GRUCell):  # type: ignore[misc]  # torch has no types here
     """`torch.nn.GRUCell`, computed by gru_c: the same constructor, parameters, initial values (for the same seed),
-    state_dict, inputs, outputs and errors. float32 on the CPU; see `gru_c.torch.GRU`, which computes many steps in one
-    call and so faster, and whose `network().stream()` computes single ones without any torch.
+    state_dict, inputs, outputs and errors. float32 on the CPU or a GPU; see `gru_c.torch.GRU`, which computes many
+    steps in one call and so faster, and whose `network().stream()` computes single ones without any torch.
 
     Args:
         input_size, hidden_size, bias, device, dtype: as torch.nn.GRUCell's.
@@ -64,7 +64,7 @@ class GRUCell(torch.nn.GRUCell):  # type: ignore[misc]  # torch has no types her
 
         Raises:
             ValueError, RuntimeError: a wrong shape, as torch.nn.GRUCell's.
-            TypeError: not float32 on the CPU.
+            TypeError: not float32 on the CPU or a GPU.
         """
         self._check(input, hx)
         # A row of features without a batch is a sequence of one step without a batch: one dimension more for either.

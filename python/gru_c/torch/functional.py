@@ -17,6 +17,7 @@ import torch
 from torch.autograd.forward_ad import unpack_dual
 
 from gru_c.spec import GRUSpec
+from gru_c.torch.device import DeviceCall, on_gpu
 from gru_c.torch.packed import Packed, as_array, check_tensor
 
 if TYPE_CHECKING:
@@ -46,7 +47,8 @@ def gru(
     attention: torch.Tensor | None = None,
     statistics: dict[str, torch.Tensor] | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """A GRU network over whole sequences; float32 on the CPU.
+    """A GRU network over whole sequences; float32 on the CPU, or on a GPU in builds with CUDA (see gru_c.cuda), whose
+    results are not those of the CPU to the bit.
 
     Contiguous tensors are read in place, others copied. Where nothing needs a gradient no tape is kept. The tape, of 4H
     floats a step, row, layer and direction (H with `recompute`; some 7H with a norm, zoneout, attention, input_dropout
@@ -84,10 +86,12 @@ def gru(
         h_n: [L*D, B, H] ([L*D, H] without a batch), the state at each row's true end.
 
     Raises:
-        TypeError: a tensor that is not float32 on the CPU, or another argument of a wrong type.
+        TypeError: a tensor that is not float32 on the CPU or a GPU, or another argument of a wrong type.
+        RuntimeError: tensors on several devices.
         ValueError: a wrong shape, name or number; the message names it.
         NotImplementedError: in backward, on differentiating the gradients, or through population statistics or
-            zoneout's expectation.
+            zoneout's expectation. On a GPU also norms, zoneout, attention, recompute, all dropouts but that between
+            layers, and the training of other cells than sigmoid and tanh without a clip.
     """
     if torch.compiler.is_compiling():
         # A hole in the graph: Dynamo would try to trace the core's calls. Only now, for it takes 2 s to import.
@@ -112,11 +116,7 @@ def gru(
         return y, h_n
     packed = Packed() if packed is None else packed
     tensors = _in_order(params, packed.names(spec))
-    check_tensor("x", x)
     inputs = [x, h0, attention]
-    for name, tensor in (("h0", h0), ("attention", attention)):
-        if tensor is not None:
-            check_tensor(name, tensor)
     masks = {
         "dropout": dropout if spec.num_layers > 1 else 0.0,
         "drop_connect": drop_connect,
@@ -124,18 +124,26 @@ def gru(
         "state_dropout": state_dropout,
     }
     two_rules = bool(spec.has_batch_norm or spec.zoneout)
-    call = _Call(
-        network=packed.network(spec, tensors, math.prod(x.shape[:-1])),
-        names=("x", "h0", "attention", *packed.names(spec)),
-        lengths=None if lengths is None else np.asarray(lengths),
-        masks=masks,
-        seed=seed,
-        recompute=recompute,
-        threads=torch.get_num_threads() if threads is None else threads,
-        taped_only=any(masks.values()) or (training and two_rules),
-        fused=spec.norm is None and not (spec.zoneout or spec.attention or input_dropout or state_dropout),
-        statistics=statistics,
-    )
+    counts = None if lengths is None else np.asarray(lengths)
+    call: _Call | DeviceCall
+    if on_gpu(x):
+        call = DeviceCall.of(packed, spec, (x, h0, attention), tensors, counts, masks, seed, recompute)
+    else:
+        for name, tensor in (("x", x), ("h0", h0), ("attention", attention)):
+            if name == "x" or tensor is not None:
+                check_tensor(name, tensor)
+        call = _Call(
+            network=packed.network(spec, tensors, math.prod(x.shape[:-1])),
+            names=("x", "h0", "attention", *packed.names(spec)),
+            lengths=counts,
+            masks=masks,
+            seed=seed,
+            recompute=recompute,
+            threads=torch.get_num_threads() if threads is None else threads,
+            taped_only=any(masks.values()) or (training and two_rules),
+            fused=spec.norm is None and not (spec.zoneout or spec.attention or input_dropout or state_dropout),
+            statistics=statistics,
+        )
     everything = [tensor for tensor in inputs if tensor is not None] + list(tensors)
     if (torch.is_grad_enabled() and any(tensor.requires_grad for tensor in everything)) or _has_tangent(everything):
         function = _Inference if two_rules and not call.taped_only else _Sequence
@@ -203,6 +211,11 @@ class _Call(NamedTuple):
         if self.statistics is not None:
             self.statistics.update((name, torch.from_numpy(value)) for name, value in tape.statistics().items())
         return torch.from_numpy(y), torch.from_numpy(h_n), tape
+
+    def gradients(self, tape: Tape, dy: Any, dh_n: Any, wanted: tuple[str, ...]) -> dict[str, torch.Tensor]:
+        dy, dh_n = _arrays(dy, dh_n)
+        found = self.network.backward(tape, dy, dh_n, wrt=wanted, threads=self.threads)
+        return {name: torch.from_numpy(value) for name, value in found.items()}
 
 
 def _arrays(*tensors: torch.Tensor | None) -> list[Floats | None]:
@@ -291,13 +304,7 @@ class _Gradients(torch.autograd.Function):  # type: ignore[misc]  # torch has no
 
 
 def _gradients(
-    call: _Call, wanted: tuple[str, ...], anchor: Any, dy: Any, dh_n: Any
+    call: _Call | DeviceCall, wanted: tuple[str, ...], anchor: Any, dy: Any, dh_n: Any
 ) -> tuple[torch.Tensor | None, ...]:
-    found = call.network.backward(
-        _Anchor.tape_of(anchor),
-        None if dy is None else as_array(dy),
-        None if dh_n is None else as_array(dh_n),
-        wrt=wanted,
-        threads=call.threads,
-    )
-    return tuple(torch.from_numpy(found[name]) if name in found else None for name in call.names)
+    found = call.gradients(_Anchor.tape_of(anchor), dy, dh_n, wanted)
+    return tuple(found.get(name) for name in call.names)

@@ -37,7 +37,7 @@ def network_of(spec: GRUSpec, params: dict[str, torch.Tensor]) -> Network:
 class GRU(torch.nn.GRU):  # type: ignore[misc]  # torch has no types here
     """`torch.nn.GRU`, computed by gru_c: the same constructor, parameters, initial values (for the same seed),
     state_dict, inputs (batches, single sequences, PackedSequence), outputs, dropout and errors, and one of its
-    subclasses. float32 on the CPU.
+    subclasses. float32 on the CPU, or on a GPU in builds with CUDA; what `gru` says of GPUs holds for it.
 
     y is contiguous whatever `batch_first` is. A sequence may have no steps. Results and gradients are the same bits for
     every number of threads and instruction set, given dropout's seed, which comes from torch's default generator
@@ -189,7 +189,7 @@ class GRU(torch.nn.GRU):  # type: ignore[misc]  # torch has no types here
         Raises:
             ValueError, RuntimeError: a wrong shape or dtype, as torch.nn.GRU's; also a batch norm in eval mode before
                 any training.
-            TypeError: not float32 on the CPU.
+            TypeError: not float32 on the CPU or a GPU.
         """
         if isinstance(input, PackedSequence):
             return self._packed_sequence(input, hx, attention)

@@ -26,10 +26,14 @@ def check_tensor(name: str, tensor: torch.Tensor) -> None:
     """
     Raises:
         TypeError: it is no tensor, or not float32 on the CPU.
+        RuntimeError: it is on a GPU, where x is not.
     """
     if not isinstance(tensor, torch.Tensor):
         raise TypeError(f"{name}: expected a torch.Tensor, got {type(tensor).__name__}")
     if tensor.dtype != torch.float32 or tensor.device.type != "cpu":
+        if tensor.is_cuda:
+            places = f"found input tensor at cpu and tensor {name} at {tensor.device}"
+            raise RuntimeError(f"Input and other tensors are not at the same device, {places}")
         raise TypeError(
             f"{name}: gru_c computes in float32 on the CPU, got {tensor.dtype} on {tensor.device}; "
             "convert the module and its inputs with .float() and .cpu(), or use torch.nn.GRU"
@@ -63,19 +67,19 @@ class _Seen:
         # An odd stride, for powers of two would meet few of a matrix's columns.
         probe = array.reshape(-1)[:: max(1, array.size // _SAMPLES) | 1]
         live = tensor.is_contiguous()
-        return cls(weakref.ref(tensor), _version(tensor), tensor.data_ptr(), array, live, probe, probe.tobytes())
+        return cls(weakref.ref(tensor), version_of(tensor), tensor.data_ptr(), array, live, probe, probe.tobytes())
 
     def is_same(self, tensor: torch.Tensor) -> bool:
         """Whether it is the tensor that was packed, and PyTorch knows of no change."""
         return (
             self.live
             and self.tensor() is tensor
-            and self.version == _version(tensor)
+            and self.version == version_of(tensor)
             and self.address == tensor.data_ptr()
         )
 
 
-def _version(tensor: torch.Tensor) -> int:
+def version_of(tensor: torch.Tensor) -> int:
     version: int = -1 if tensor.is_inference() else tensor._version
     return version
 
@@ -105,6 +109,7 @@ class Packed:
         self._network: GRU | None = None
         self._names: tuple[str, ...] = ()
         self._seen: list[_Seen] = []
+        self.on_devices: dict[tuple[str, int], Any] = {}  # what gru_c.torch.device keeps
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), ()
@@ -113,7 +118,7 @@ class Packed:
         """The names of `spec`'s parameters in their order, then those of its population statistics."""
         if self._spec is not spec:
             if self._spec != spec:
-                self._network, self._seen = None, []
+                self._network, self._seen, self.on_devices = None, [], {}
                 self._names = (*spec.parameter_shapes(), *spec.statistics_shapes())
             self._spec = spec
         return self._names

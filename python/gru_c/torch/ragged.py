@@ -35,13 +35,17 @@ class Ragged:
 
     def padded(self, data: torch.Tensor) -> torch.Tensor:
         """data [sum of lengths, N] -> [T, B, N] or [B, T, N], zeros beyond the lengths."""
-        rows = data if self._index is None else _Scatter.apply(data, self._index, self._shape[0] * self._shape[1])
+        rows = (
+            data
+            if self._index is None
+            else _Scatter.apply(data, self._index.to(data.device), self._shape[0] * self._shape[1])
+        )
         return rows.view(*self._shape, data.shape[1])
 
     def packed(self, batch: torch.Tensor) -> torch.Tensor:
         """The inverse of `padded`."""
         rows = batch.reshape(-1, batch.shape[2])
-        return rows if self._index is None else _Gather.apply(rows, self._index)
+        return rows if self._index is None else _Gather.apply(rows, self._index.to(rows.device))
 
 
 def padded_attention(attention: Any, input: PackedSequence, ragged: Ragged) -> torch.Tensor | None:
