@@ -43,13 +43,14 @@ GRUC_CUDA_API const char* gruc_cuda_last_error(void) GRUC_NOEXCEPT;
  * no device; the message says which. */
 GRUC_CUDA_API gruc_status gruc_cuda_device_count(int32_t* count) GRUC_NOEXCEPT;
 
-/* params[L * D] as for gruc_weights_create; its arrays may be in host or device memory. They are read by work on
- * `stream` (a cudaStream_t; NULL: the default stream) and may be freed when the stream has come so far; those of
- * pageable host memory, as from malloc, when the call has returned. `device` is a number below gruc_cuda_device_count.
+/* `precision`: a gruc_cuda_precision. params[L * D] as for gruc_weights_create; its arrays may be in host or device
+ * memory. They are read by work on `stream` (a cudaStream_t; NULL: the default stream) and may be freed when the stream
+ * has come so far; those of pageable host memory, as from malloc, when the call has returned. `device` is a number
+ * below gruc_cuda_device_count.
  */
 GRUC_CUDA_API gruc_status gruc_cuda_weights_create(const gruc_spec* spec, const gruc_layer_params* params,
-                                                   size_t params_count, gruc_cuda_precision precision, int32_t device,
-                                                   void* stream, gruc_cuda_weights** weights) GRUC_NOEXCEPT;
+                                                   size_t params_count, int32_t precision, int32_t device, void* stream,
+                                                   gruc_cuda_weights** weights) GRUC_NOEXCEPT;
 /* New values in the place of the old, for what is enqueued on `stream` after it. */
 GRUC_CUDA_API gruc_status gruc_cuda_weights_update(gruc_cuda_weights* weights, const gruc_layer_params* params,
                                                    size_t params_count, void* stream) GRUC_NOEXCEPT;

@@ -74,8 +74,8 @@ class Weights {
     spec.clip = clip ? static_cast<float>(*clip) : std::numeric_limits<float>::infinity();
     spec.norm_epsilon = 1e-5f;
     const std::vector<gruc_layer_params> raw = unpack_all(params);
-    check(gruc_cuda_weights_create(&spec, raw.data(), raw.size(), static_cast<gruc_cuda_precision>(precision), device,
-                                   reinterpret_cast<void*>(stream), &weights_));
+    check(gruc_cuda_weights_create(&spec, raw.data(), raw.size(), precision, device, reinterpret_cast<void*>(stream),
+                                   &weights_));
   }
   Weights(const Weights&) = delete;
   Weights& operator=(const Weights&) = delete;

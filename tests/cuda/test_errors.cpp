@@ -72,6 +72,9 @@ TEST_F(CudaErrors, WrongParams) {
     EXPECT_TRUE(cuda_refused(create(&spec, params.layers.data(), count), "params_count"));
   EXPECT_TRUE(cuda_refused(create(&spec, params.layers.data(), 2, -1), "device"));
   EXPECT_TRUE(cuda_refused(create(&spec, params.layers.data(), 2, 1000), "device"));
+  for (const int32_t precision : {-1, 2})
+    EXPECT_TRUE(cuda_refused(gruc_cuda_weights_create(&spec, params.layers.data(), 2, precision, 0, nullptr, &weights),
+                             "precision"));
 
   const CudaNetwork network(spec, params);
   const auto both = [&](const gruc_spec& s, const std::vector<gruc_layer_params>& broken, const char* field) {

@@ -27,7 +27,7 @@ gruc_status gruc_cuda_device_count(int32_t* count) noexcept {
 }
 
 gruc_status gruc_cuda_weights_create(const gruc_spec* spec, const gruc_layer_params* params, size_t params_count,
-                                     gruc_cuda_precision precision, int32_t device, void* stream,
+                                     int32_t precision, int32_t device, void* stream,
                                      gruc_cuda_weights** weights) noexcept {
   return guarded([&] {
     need(weights, "weights");

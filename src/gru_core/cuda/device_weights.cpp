@@ -103,8 +103,8 @@ void update_weights(gruc_cuda_weights& w, const gruc_layer_params* params, size_
   }
 }
 
-gruc_cuda_weights* create_weights(const Spec& spec, const gruc_layer_params* params, size_t count,
-                                  gruc_cuda_precision precision, int device, cudaStream_t stream) {
+gruc_cuda_weights* create_weights(const Spec& spec, const gruc_layer_params* params, size_t count, int32_t precision,
+                                  int device, cudaStream_t stream) {
   check_spec(spec);
   check_layer_params(spec, params, count);
   if (precision != GRUC_CUDA_FLOAT32 && precision != GRUC_CUDA_BFLOAT16)

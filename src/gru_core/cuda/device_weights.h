@@ -30,7 +30,7 @@ struct DeviceLayer {
 // are used by one call at a time.
 struct gruc_cuda_weights {
   gruc::Spec spec;
-  gruc_cuda_precision precision;
+  int32_t precision;
   int device;
   gruc::cuda::DeviceLimits limits;
   gruc::cuda::Path path;  // that was asked for
@@ -49,8 +49,8 @@ struct gruc_cuda_weights {
 namespace gruc::cuda {
 
 // Throws Error; the spec must be one that this backend knows.
-gruc_cuda_weights* create_weights(const Spec& spec, const gruc_layer_params* params, size_t count,
-                                  gruc_cuda_precision precision, int device, cudaStream_t stream);
+gruc_cuda_weights* create_weights(const Spec& spec, const gruc_layer_params* params, size_t count, int32_t precision,
+                                  int device, cudaStream_t stream);
 void update_weights(gruc_cuda_weights& weights, const gruc_layer_params* params, size_t count, cudaStream_t stream);
 
 }  // namespace gruc::cuda
