@@ -29,13 +29,23 @@ double Random::normal() {
   for (int i = 0; i < 12; ++i) sum += uniform(0.0, 1.0);
   return sum;
 }
+namespace {
+// None at all have an address too: kernels add to it, and the sanitizers object where it is NULL.
+std::vector<float> floats(int64_t count) {
+  std::vector<float> v;
+  v.reserve(static_cast<size_t>(count) + 1);
+  v.resize(static_cast<size_t>(count));
+  return v;
+}
+}  // namespace
+
 std::vector<float> Random::uniforms(int64_t count, double bound) {
-  std::vector<float> v(static_cast<size_t>(count));
+  std::vector<float> v = floats(count);
   for (float& x : v) x = static_cast<float>(uniform(-bound, bound));
   return v;
 }
 std::vector<float> Random::normals(int64_t count, double deviation) {
-  std::vector<float> v(static_cast<size_t>(count));
+  std::vector<float> v = floats(count);
   for (float& x : v) x = static_cast<float>(deviation * normal());
   return v;
 }
