@@ -37,6 +37,12 @@ class Arena {
     return reinterpret_cast<T*>(at);
   }
 
+  // The same of a matrix.
+  template <class T>
+  T* take(int64_t rows, int64_t columns) {
+    return take<T>(static_cast<int64_t>(checked_product(static_cast<size_t>(rows), static_cast<size_t>(columns))));
+  }
+
   size_t size() const { return size_; }
 
  private:

@@ -7,14 +7,11 @@ namespace gruc::cuda {
 
 BackScratch place_back_scratch(Arena& arena, const gruc_cuda_weights& w, int64_t steps, int64_t batch) {
   const int64_t hidden = w.spec.hidden_size, depth = padded(hidden), frames = frames_of(steps, batch);
-  const auto times = [](int64_t a, int64_t b) {
-    return static_cast<int64_t>(checked_product(static_cast<size_t>(a), static_cast<size_t>(b)));
-  };
   BackScratch s{};
-  s.gradients = arena.take<float>(times(frames, kSlots * depth));
-  s.exchange = arena.take<float>(times(2 * batch, kGates * depth));
-  s.carry = arena.take<float>(times(batch, depth));
-  s.sums = arena.take<float>(times(batch, hidden));
+  s.gradients = arena.take<float>(frames, kSlots * depth);
+  s.exchange = arena.take<float>(2 * batch, kGates * depth);
+  s.carry = arena.take<float>(batch, depth);
+  s.sums = arena.take<float>(batch, hidden);
   s.arrived = arena.take<unsigned>(kCounters);
   return s;
 }

@@ -46,14 +46,12 @@ Workspace place(Arena& arena, CallFrames& call, const gruc_cuda_weights& w, cons
   Workspace to{};
   to.cublas = arena.take<std::byte>(kCublasWorkspace);
   call.place(arena);
-  const auto frames = static_cast<size_t>(frames_of(s.steps, s.batch));
-  const auto floats = [&](int64_t width) {
-    return arena.take<float>(static_cast<int64_t>(checked_product(frames, static_cast<size_t>(width))));
-  };
-  if (needs.gathers_x) to.x = floats(w.spec.input_size);
-  if (needs.scatters_dx) to.dx = floats(w.spec.input_size);
+  const int64_t frames = frames_of(s.steps, s.batch);
+  if (needs.gathers_x) to.x = arena.take<float>(frames, w.spec.input_size);
+  if (needs.scatters_dx) to.dx = arena.take<float>(frames, w.spec.input_size);
   const int32_t above = std::max(0, w.spec.num_layers - 1 - needs.lowest);  // layers with a dx for the one below
-  for (int32_t i = 0; i < std::min(2, above); ++i) to.between[i] = floats(directions(w.spec) * w.spec.hidden_size);
+  for (int32_t i = 0; i < std::min(2, above); ++i)
+    to.between[i] = arena.take<float>(frames, directions(w.spec) * w.spec.hidden_size);
   to.scratch = place_back_scratch(arena, w, s.steps, s.batch);
   return to;
 }

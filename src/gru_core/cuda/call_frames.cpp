@@ -63,17 +63,13 @@ void check_memory(const char* what, const void* memory, size_t size, size_t need
 
 Tape place_tape(Arena& arena, const gruc_cuda_weights& w, const gruc_sequence& s) {
   const int64_t frames = frames_of(s.steps, s.batch), depth = padded(w.spec.hidden_size);
-  const auto floats = [&](int64_t width) {
-    return arena.take<float>(
-        static_cast<int64_t>(checked_product(static_cast<size_t>(frames), static_cast<size_t>(width))));
-  };
   Tape tape;
   for (int64_t i = 0; i < layer_count(w.spec); ++i) {
-    float* gates = floats(kSlots * depth);
-    tape.layers.push_back({gates, floats(depth)});
+    float* gates = arena.take<float>(frames, kSlots * depth);
+    tape.layers.push_back({gates, arena.take<float>(frames, depth)});
   }
   for (int32_t layer = 0; layer + 1 < w.spec.num_layers; ++layer)
-    tape.outputs.push_back(floats(directions(w.spec) * w.spec.hidden_size));
+    tape.outputs.push_back(arena.take<float>(frames, directions(w.spec) * w.spec.hidden_size));
   return tape;
 }
 

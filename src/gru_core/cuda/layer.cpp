@@ -25,20 +25,17 @@ int32_t RowCounts::running(int64_t step) const {
 LayerScratch place_layer_scratch(Arena& arena, const gruc_cuda_weights& w, int64_t steps, int64_t batch,
                                  int64_t input_size) {
   const int64_t hidden = w.spec.hidden_size, depth = padded(hidden), frames = frames_of(steps, batch);
-  const auto times = [](int64_t a, int64_t b) {
-    return static_cast<int64_t>(checked_product(static_cast<size_t>(a), static_cast<size_t>(b)));
-  };
   LayerScratch s{};
-  s.gates_x = arena.take<float>(times(frames, kGates * hidden));
-  s.states = arena.take<float>(times(2 * batch, depth));
+  s.gates_x = arena.take<float>(frames, kGates * hidden);
+  s.states = arena.take<float>(2 * batch, depth);
   if (w.before()) {
-    s.reset_states = arena.take<float>(times(batch, depth));
-    s.updates = arena.take<float>(times(batch, depth));
+    s.reset_states = arena.take<float>(batch, depth);
+    s.updates = arena.take<float>(batch, depth);
   }
-  s.sums = arena.take<float>(times(batch, kGates * hidden));
+  s.sums = arena.take<float>(batch, kGates * hidden);
   if (w.rounds()) {
-    s.rounded = arena.take<uint16_t>(times(batch, depth));
-    s.rounded_x = arena.take<uint16_t>(times(frames, input_size));
+    s.rounded = arena.take<uint16_t>(batch, depth);
+    s.rounded_x = arena.take<uint16_t>(frames, input_size);
   }
   s.arrived = arena.take<unsigned>(kCounters);
   return s;

@@ -22,13 +22,10 @@ Workspace place(Arena& arena, CallFrames& call, const gruc_cuda_weights& w, cons
   Workspace to{};
   to.cublas = arena.take<std::byte>(kCublasWorkspace);
   call.place(arena);
-  const auto frames = static_cast<size_t>(frames_of(s.steps, s.batch));
-  const auto floats = [&](int64_t width) {
-    return arena.take<float>(static_cast<int64_t>(checked_product(frames, static_cast<size_t>(width))));
-  };
-  if (!call.layout().dense) to.x = floats(w.spec.input_size);
+  const int64_t frames = frames_of(s.steps, s.batch);
+  if (!call.layout().dense) to.x = arena.take<float>(frames, w.spec.input_size);
   for (int32_t i = 0; !taped && i < std::min(2, w.spec.num_layers - 1); ++i)
-    to.between[i] = floats(directions(w.spec) * w.spec.hidden_size);
+    to.between[i] = arena.take<float>(frames, directions(w.spec) * w.spec.hidden_size);
   int64_t inputs = w.spec.input_size;
   if (w.spec.num_layers > 1) inputs = std::max(inputs, layer_input_size(w.spec, 1));
   to.scratch = place_layer_scratch(arena, w, s.steps, s.batch, inputs);

@@ -205,7 +205,6 @@ inline void finish_states(const FinishArgs& p) {
 inline void finish_states_back(const FinishBackArgs& p) {
   const int64_t blocks = (p.hidden + kLanes - 1) / kLanes;
   for (int64_t row = 0; row < p.rows; ++row) {
-    const float* statistics = p.statistics + row * p.statistics_stride;
     float* dh = p.dh + row * p.carry_stride;
     for (int64_t block = p.blocks.begin; block < p.blocks.end; ++block) {
       const int64_t unit = block * kLanes, units = p.hidden - unit;
@@ -220,6 +219,7 @@ inline void finish_states_back(const FinishBackArgs& p) {
       if (p.statistics != nullptr) store(p.dout + row * p.dout_stride + unit, kept);
     }
     if (p.statistics == nullptr) continue;
+    const float* statistics = p.statistics + row * p.statistics_stride;
     const auto value = [&](int64_t block) {
       return first_units(normal_state(statistics, load(p.h + row * p.h_stride + block * kLanes)),
                          p.hidden - block * kLanes);
