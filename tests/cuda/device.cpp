@@ -24,8 +24,6 @@ void check(cudaError_t error) {
 
 size_t count(int64_t n) { return static_cast<size_t>(n); }
 
-std::vector<double> doubles(const std::vector<float>& v) { return {v.begin(), v.end()}; }
-
 }  // namespace
 
 DeviceBytes::DeviceBytes(size_t size) : size_(size) {
@@ -166,46 +164,24 @@ Gradients gradients(const CudaNetwork& network, const Problem& problem, const Ho
   return gradients(network, problem, how, train(network, problem, how), incoming, zeros(network.spec(), problem));
 }
 
-Exact exact(const gruc_spec& spec, const Params& params, const Problem& p, const std::vector<double>& factors) {
-  const auto x = doubles(p.x), h0 = doubles(p.h0);
-  Exact e;
-  e.y.resize(count(p.steps * p.batch * width_of(spec)));
-  e.h_n.resize(count(states_of(spec, p.batch)));
-  reference::forward(spec, params.layers.data(), p.steps, p.batch, x.data(),
-                     p.lengths.empty() ? nullptr : p.lengths.data(), h0.empty() ? nullptr : h0.data(), e.y.data(),
-                     e.h_n.data(), factors.empty() ? nullptr : factors.data());
-  return e;
-}
-
-double distance(const std::vector<float>& got, const std::vector<double>& expected) {
-  double worst = got.size() == expected.size() ? 0.0 : HUGE_VAL;
-  for (size_t i = 0; i < got.size() && worst < HUGE_VAL; ++i) {
-    const double d = std::fabs(got[i] - expected[i]) / std::max(1.0, std::fabs(expected[i]));
-    worst = std::isnan(d) ? HUGE_VAL : std::max(worst, d);
-  }
-  return worst;
-}
-double distance(const Result& got, const Exact& expected) {
-  return std::max(distance(got.y, expected.y), distance(got.h_n, expected.h_n));
-}
 double distance(const Result& got, const Result& expected) {
-  return distance(got, Exact{doubles(expected.y), doubles(expected.h_n)});
+  return distance(got, Exact{{expected.y.begin(), expected.y.end()}, {expected.h_n.begin(), expected.h_n.end()}});
 }
 
-void expect_exact_edges(const gruc_spec& spec, const Problem& p, const Result& r) {
-  for (int64_t b = 0; b < p.batch; ++b) {
-    const int64_t length = p.lengths.empty() ? p.steps : p.lengths[count(b)];
-    for (int64_t t = length; t < p.steps; ++t)
-      for (int64_t j = 0; j < width_of(spec); ++j)
-        ASSERT_EQ(bits_of_float(r.y[count((t * p.batch + b) * width_of(spec) + j)]), 0u)
-            << "row " << b << " step " << t;
-    if (length > 0) continue;
-    for (int64_t layer = 0; layer < spec.num_layers * directions_of(spec); ++layer)
-      for (int64_t j = 0; j < spec.hidden_size; ++j) {
-        const size_t at = count((layer * p.batch + b) * spec.hidden_size + j);
-        ASSERT_EQ(r.h_n[at], p.h0.empty() ? 0.0f : p.h0[at]) << "row " << b;
-      }
-  }
+void for_every_variant(Random& random, const std::function<void(const gruc_spec&, const Problem&)>& check) {
+  for (const int32_t reset : {GRUC_RESET_AFTER, GRUC_RESET_BEFORE})
+    for (const int32_t update : {GRUC_UPDATE_KEEP, GRUC_UPDATE_TAKE})
+      for (const int32_t bias : {GRUC_BIAS_NONE, GRUC_BIAS_INPUT, GRUC_BIAS_HIDDEN, GRUC_BIAS_BOTH})
+        for (const int32_t direction : {GRUC_FORWARD, GRUC_REVERSE, GRUC_BIDIRECTIONAL})
+          for (const auto lengths : {Lengths::kWhole, Lengths::kRagged}) {
+            const auto layers = static_cast<int32_t>(random.integer(1, 3));
+            gruc_spec spec = make_spec(random.integer(1, 20), random.integer(1, 20), layers, direction);
+            spec.reset = reset;
+            spec.update = update;
+            spec.bias = bias;
+            const auto start = random.integer(0, 1) != 0 ? Start::kRandom : Start::kZero;
+            check(spec, make_problem(spec, random.integer(2, 5), random.integer(1, 9), random, lengths, start));
+          }
 }
 
 void expect_reference(const gruc_spec& spec, const Problem& problem, Random& random, double scale, double tolerance,

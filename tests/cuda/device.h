@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "exact.h"
 #include "gru_core/gru_core_cuda.h"
 #include "support.h"
 #include "training.h"
@@ -103,20 +104,13 @@ Gradients gradients(const CudaNetwork& network, const Problem& problem, const Ho
                     const Incoming& incoming, const Gradients& into, void* stream = nullptr);
 Gradients gradients(const CudaNetwork& network, const Problem& problem, const How& how, const Incoming& incoming);
 
-struct Exact {
-  std::vector<double> y, h_n;
-};
-Exact exact(const gruc_spec& spec, const Params& params, const Problem& problem,
-            const std::vector<double>& factors = {});
-// The largest difference, of numbers above 1 relative to them; infinity where one is NaN.
-double distance(const std::vector<float>& got, const std::vector<double>& expected);
-double distance(const Result& got, const Exact& expected);
 double distance(const Result& got, const Result& expected);
 
 // Against the reference, padding and rows of no steps exactly.
 void expect_reference(const gruc_spec& spec, const Problem& problem, Random& random, double scale = 1.5,
                       double tolerance = 1e-5, gruc_cuda_precision precision = GRUC_CUDA_FLOAT32);
-void expect_exact_edges(const gruc_spec& spec, const Problem& problem, const Result& result);
+// Small networks of every reset, update, bias and direction, whole and ragged, layers and sizes at random.
+void for_every_variant(Random& random, const std::function<void(const gruc_spec&, const Problem&)>& check);
 
 // As refused() of support.h.
 ::testing::AssertionResult cuda_refused(gruc_status status, const char* named,

@@ -26,20 +26,7 @@ class CudaBackward : public CudaPathTest {};
 
 TEST_P(CudaBackward, EveryVariant) {
   Random random(1);
-  for (const int32_t reset : {GRUC_RESET_AFTER, GRUC_RESET_BEFORE})
-    for (const int32_t update : {GRUC_UPDATE_KEEP, GRUC_UPDATE_TAKE})
-      for (const int32_t bias : {GRUC_BIAS_NONE, GRUC_BIAS_INPUT, GRUC_BIAS_HIDDEN, GRUC_BIAS_BOTH})
-        for (const int32_t direction : {GRUC_FORWARD, GRUC_REVERSE, GRUC_BIDIRECTIONAL})
-          for (const auto lengths : {Lengths::kWhole, Lengths::kRagged}) {
-            const auto layers = static_cast<int32_t>(random.integer(1, 3));
-            gruc_spec spec = make_spec(random.integer(1, 20), random.integer(1, 20), layers, direction);
-            spec.reset = reset;
-            spec.update = update;
-            spec.bias = bias;
-            const auto start = random.integer(0, 1) != 0 ? Start::kRandom : Start::kZero;
-            const Problem p = make_problem(spec, random.integer(2, 5), random.integer(1, 9), random, lengths, start);
-            expect_gradients(spec, p, random);
-          }
+  for_every_variant(random, [&](const gruc_spec& spec, const Problem& p) { expect_gradients(spec, p, random); });
 }
 
 TEST_P(CudaBackward, OddSizes) {

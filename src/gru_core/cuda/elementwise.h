@@ -77,38 +77,41 @@ __global__ void upload_rows_kernel(const UploadRows p) {
   for (int64_t i = first_element(); i < p.count; i += element_stride()) p.to[i] = p.rows[i];
 }
 
+// The i-th number of an array: its place there and among frames, and whether its row runs so far.
+struct ArrayElement {
+  bool runs;
+  int64_t in_array, in_frames;
+
+  __device__ __forceinline__ ArrayElement(const CopyFrames& p, int64_t i) {
+    const int64_t column = i % p.width, row = i / p.width % p.frames.batch, time = i / p.width / p.frames.batch;
+    const Row of = row_at(p.frames, static_cast<int>(row));
+    runs = time < of.length;
+    in_array = time * p.array_step + of.batch * p.array_batch + column;
+    in_frames = (time * p.frames.step + of.batch * p.frames.batch_stride) * p.width + column;
+  }
+};
+
 // Between the caller's layout and frames.
 __global__ void gather_kernel(const CopyFrames p) {
   const int64_t all = static_cast<int64_t>(p.frames.steps) * p.frames.batch * p.width;
   for (int64_t i = first_element(); i < all; i += element_stride()) {
-    const int64_t column = i % p.width, row = i / p.width % p.frames.batch, time = i / p.width / p.frames.batch;
-    const Row of = row_at(p.frames, static_cast<int>(row));
-    const int64_t frame = time * p.frames.step + of.batch * p.frames.batch_stride;
-    const float value = time < of.length ? p.array[time * p.array_step + of.batch * p.array_batch + column] : 0.0f;
+    const ArrayElement at(p, i);
+    const float value = at.runs ? p.array[at.in_array] : 0.0f;
     if (p.rounded)
-      static_cast<uint16_t*>(p.dense)[frame * p.width + column] = bfloat16_of(value);
+      static_cast<uint16_t*>(p.dense)[at.in_frames] = bfloat16_of(value);
     else
-      static_cast<float*>(p.dense)[frame * p.width + column] = value;
+      static_cast<float*>(p.dense)[at.in_frames] = value;
   }
 }
 __global__ void scatter_add_kernel(const CopyFrames p) {
   const int64_t all = static_cast<int64_t>(p.frames.steps) * p.frames.batch * p.width;
-  for (int64_t i = first_element(); i < all; i += element_stride()) {
-    const int64_t column = i % p.width, row = i / p.width % p.frames.batch, time = i / p.width / p.frames.batch;
-    const Row of = row_at(p.frames, static_cast<int>(row));
-    const int64_t frame = time * p.frames.step + of.batch * p.frames.batch_stride;
-    if (time < of.length)
-      p.array[time * p.array_step + of.batch * p.array_batch + column] +=
-          static_cast<const float*>(p.dense)[frame * p.width + column];
-  }
+  for (int64_t i = first_element(); i < all; i += element_stride())
+    if (const ArrayElement at(p, i); at.runs) p.array[at.in_array] += static_cast<const float*>(p.dense)[at.in_frames];
 }
 __global__ void clear_padding_kernel(const CopyFrames p) {
   const int64_t all = static_cast<int64_t>(p.frames.steps) * p.frames.batch * p.width;
-  for (int64_t i = first_element(); i < all; i += element_stride()) {
-    const int64_t column = i % p.width, row = i / p.width % p.frames.batch, time = i / p.width / p.frames.batch;
-    const Row of = row_at(p.frames, static_cast<int>(row));
-    if (time >= of.length) p.array[time * p.array_step + of.batch * p.array_batch + column] = 0.0f;
-  }
+  for (int64_t i = first_element(); i < all; i += element_stride())
+    if (const ArrayElement at(p, i); !at.runs) p.array[at.in_array] = 0.0f;
 }
 
 // Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"), numbered as gruc_training says.
