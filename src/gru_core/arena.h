@@ -50,11 +50,8 @@ class Arena {
   size_t size_ = 0;
 };
 
-inline void* allocate(size_t bytes) {
-  void* memory = ::operator new(bytes, std::align_val_t{kAlignment}, std::nothrow);
-  if (memory == nullptr) throw Error(GRUC_OUT_OF_MEMORY, "could not allocate " + std::to_string(bytes) + " bytes");
-  return memory;
-}
+// 64-byte aligned, or Error(GRUC_OUT_OF_MEMORY).
+void* allocate(size_t bytes);
 inline void release(void* memory) noexcept { ::operator delete(memory, std::align_val_t{kAlignment}); }
 
 struct Release {

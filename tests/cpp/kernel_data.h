@@ -18,7 +18,7 @@ constexpr int64_t kMaxBlocks = 9;             // more than two tiles of 4
 constexpr Blocks kRanges[] = {{0, 1, false}, {0, 3, true},          {1, 3, false}, {2, 7, true},
                               {2, 7, false}, {0, kMaxBlocks, true}, {4, 4, false}};
 constexpr int64_t kDepths[] = {0, 1, 3, 15, 16, 17, 31, 33, 100};
-constexpr int64_t kMaxDepth = 100;
+constexpr int64_t kFetchingDepth = 261;  // deep enough that tiles of one gate fetch ahead, in pieces of 16 and a rest
 constexpr int64_t kMaxRows = 20;
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
@@ -83,12 +83,18 @@ struct StepOut {
 // Everything that a step reads, for the largest shape; smaller ones use a part of it.
 struct StepData {
   StepData(Random& random, int64_t depth_, int64_t rows_, Blocks range_, const Cell& cell_, bool odd_values)
-      : depth(depth_), rows(rows_), range(range_), cell(cell_), projects_itself(random.integer(0, 1) == 1) {
+      : depth(depth_),
+        rows(rows_),
+        range(range_),
+        cell(cell_),
+        projects_itself(random.integer(0, 1) == 1),
+        x_depth(depth == 17 ? kFetchingDepth : 5),
+        x_stride(x_depth + 2) {
     const auto draw = [&](int64_t count) { return odd_values ? mixed(random, count) : random.normals(count); };
     gates_x = draw(rows * (range.end - range.begin) * kPanelRow);
     if (projects_itself) {
-      x = draw(rows * kXStride);
-      input_panels = random.normals(kMaxBlocks * kXDepth * kPanelRow, 0.3);
+      x = draw(rows * x_stride);
+      input_panels = random.normals(kMaxBlocks * x_depth * kPanelRow, 0.3);
       input_bias = random.normals(kMaxBlocks * kPanelRow);
       project();
     }
@@ -105,8 +111,8 @@ struct StepData {
     args.x = x.data();
     args.input_panels = input_panels.data();
     args.input_bias = input_bias.data();
-    args.x_stride = kXStride;
-    args.x_depth = kXDepth;
+    args.x_stride = x_stride;
+    args.x_depth = x_depth;
     args.panels = panels.data();
     args.hidden_bias = hidden_bias.data();
     args.h = h.data();
@@ -129,8 +135,8 @@ struct StepData {
       for (int64_t i = 0; i < (range.end - range.begin) * kPanelRow; ++i) {
         const int64_t block = range.begin + i / kPanelRow, column = i % kPanelRow;
         float sum = input_bias[block * kPanelRow + column];
-        for (int64_t k = 0; k < kXDepth; ++k)
-          sum = std::fma(x[row * kXStride + k], input_panels[(block * kXDepth + k) * kPanelRow + column], sum);
+        for (int64_t k = 0; k < x_depth; ++k)
+          sum = std::fma(x[row * x_stride + k], input_panels[(block * x_depth + k) * kPanelRow + column], sum);
         gates_x[row * (range.end - range.begin) * kPanelRow + i] = sum;
       }
   }
@@ -164,11 +170,12 @@ struct StepData {
   // Of what an activation made of a sum, the tape has: a plain cell's the result, else the sum, unclipped.
   float kept(float sum, float result) const { return cell.plain ? result : sum; }
 
-  static constexpr int64_t kStride = StepOut::kStride, kXDepth = 5, kXStride = kXDepth + 2;
+  static constexpr int64_t kStride = StepOut::kStride;
   int64_t depth, rows;
   Blocks range;
   Cell cell;
   bool projects_itself;
+  int64_t x_depth, x_stride;
   std::vector<float> gates_x, x, input_panels, input_bias, panels, hidden_bias, h, reset_h, update;
 };
 

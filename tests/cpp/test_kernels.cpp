@@ -14,8 +14,10 @@ namespace {
 
 void check_project() {
   Random random(1);
+  std::vector<int64_t> depths(std::begin(kDepths), std::end(kDepths));
+  depths.push_back(kFetchingDepth);
   for (const bool odd_values : {false, true})
-    for (const int64_t depth : kDepths) {
+    for (const int64_t depth : depths) {
       const int64_t stride = depth + 3;
       const auto draw = [&](int64_t count) { return odd_values ? mixed(random, count) : random.normals(count); };
       const auto a = draw(kMaxRows * stride), panels = draw(kMaxBlocks * depth * kPanelRow);

@@ -61,6 +61,7 @@ inline __attribute__((always_inline)) void in_pairs(const Op& op) {
 // Where the tiles of a step find their data.
 struct StepView {
   const StepArgs& p;
+  int64_t gates_begin = 0, gates_end = kGates;  // that the kernel reads
 
   // Of a unit block, in one step: all gates; the half-steps of reset before read two thirds or one third of the lines.
   int64_t panel_bytes() const { return ((p.gates_x == nullptr ? p.x_depth : 0) + p.depth) * kPanelRow * 4; }
@@ -93,16 +94,16 @@ struct StepView {
           acc[r][n][g] = load((projected ? gates(row + r, block + n) : p.input_bias + (block + n) * kPanelRow) +
                               (kFirst + g) * kLanes);
     if (projected) return;
-    const int64_t stride = p.x_depth * kPanelRow;
-    accumulate<kFirst>(acc, p.x + row * p.x_stride, p.x_stride, p.input_panels + block * stride, stride, p.x_depth);
+    accumulate_panels<kFirst>(acc, p.x, p.x_stride,
+                              {p.input_panels, p.x_depth, p.blocks, p.rows, gates_begin, gates_end}, row, block);
   }
 
   // Goes on with U times `h`, which is the state or r * h.
   template <int kFirst, int R, int N, int G>
   inline __attribute__((always_inline)) void go_on(V (&acc)[R][N][G], const float* h, int64_t row,
                                                    int64_t block) const {
-    const int64_t stride = p.depth * kPanelRow;
-    accumulate<kFirst>(acc, h + row * p.h_stride, p.h_stride, p.panels + block * stride, stride, p.depth);
+    accumulate_panels<kFirst>(acc, h, p.h_stride, {p.panels, p.depth, p.blocks, p.rows, gates_begin, gates_end}, row,
+                              block);
   }
 };
 
@@ -191,7 +192,7 @@ struct StepBeforeGates {
 
   template <int kFirst, int G, int R, int N>
   inline __attribute__((always_inline)) void gates(Sums<R, N, 2>& sums, int64_t row, int64_t block) const {
-    const StepView at{p};
+    const StepView at{p, 0, 2};
     V acc[R][N][G];
     at.template start<kFirst>(acc, row, block);
     at.template go_on<kFirst>(acc, p.h, row, block);
@@ -254,7 +255,7 @@ struct StepBeforeCandidate {
 
   template <int R, int N>
   __attribute__((noinline)) void tile(int64_t row, int64_t block) const {
-    const StepView at{p};
+    const StepView at{p, 2, 3};
     const Epilogue<kPlain> cell{*p.cell};
     V acc[R][N][1];
     at.template start<2>(acc, row, block);
