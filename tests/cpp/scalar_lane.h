@@ -48,6 +48,10 @@ inline Index table_index(V one_plus_a) {
   return {static_cast<uint32_t>(n + 12) % 16};
 }
 inline V lookup(const float* table, Index n) { return {table[n.n]}; }
+template <int K, class Op>
+void by_register(V (&x)[K], const Op& op) {
+  op(x);
+}
 
 }  // namespace
 

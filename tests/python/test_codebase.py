@@ -140,7 +140,7 @@ ROOMS = [
     ("status", r"status\.h|spec\.h|parallel\.h", r""),
     ("guard", r"guard\.h", r"status\.h"),
     ("call", r"call\.(h|cpp)", r"(arena|call|spec|status)\.h"),
-    ("arena", r"arena\.h", r"status\.h"),
+    ("arena", r"arena\.(h|cpp)", r"(arena|status)\.h"),
     ("spec, parallel", r"spec\.cpp|parallel\.cpp", r"spec\.h|parallel\.h|status\.h"),
     ("cell step", r"cell_step\.h", KERNEL_TABLE),
     ("reference", r"reference\.(h|cpp)", r"reference\.h|spec\.h"),
@@ -272,8 +272,8 @@ ONLY_IN = {
     "printing": (r"<(iostream|ostream|fstream)>|\b(std::)?(printf|fprintf|puts|fputs|cout|cerr|clog|perror)\b", r""),
     "ending the process": (r"\b(abort|exit|_exit|quick_exit|terminate|assert)\s*\(|<cassert>", r""),
     "environment": (r"\bgetenv\b", r"cpu/dispatch\.cpp|cuda/plan\.cpp"),
-    "throw": (r"\bthrow\b", r"(arena|status)\.h|cpu/dispatch\.cpp|cuda/\w+\.(h|cpp)"),
-    "heap": (r"\b(malloc|calloc|realloc|free)\s*\(|\bnew\b(?!>)", r"arena\.h"),
+    "throw": (r"\bthrow\b", r"arena\.(h|cpp)|status\.h|cpu/dispatch\.cpp|cuda/\w+\.(h|cpp)"),
+    "heap": (r"\b(malloc|calloc|realloc|free)\s*\(|\bnew\b(?!>)", r"arena\.cpp"),
     "floating-point modes": (r"\b(fesetround|fesetenv|_MM_SET_\w+|_mm_setcsr)\b|fast-math|fp-model", r""),
 }
 

@@ -99,20 +99,32 @@ inline __attribute__((always_inline)) void tanh_of_magnitude(const V (&x)[K], fl
   for (int i = 0; i < K; ++i) out[i] = fma(d[i], even[i], lookup(kTanh[1], n[i]));
 }
 
+struct Tanh {
+  template <class V, int K>
+  inline __attribute__((always_inline)) void operator()(V (&x)[K]) const {
+    V t[K];
+    tanh_of_magnitude(x, 1.0f, t);
+#pragma GCC unroll 8
+    for (int i = 0; i < K; ++i) x[i] = with_sign(t[i], x[i]);
+  }
+};
+// sigmoid(x) = 1/2 + 1/2 tanh(x/2)
+struct Sigmoid {
+  template <class V, int K>
+  inline __attribute__((always_inline)) void operator()(V (&x)[K]) const {
+    V t[K];
+    tanh_of_magnitude(x, 0.5f, t);
+#pragma GCC unroll 8
+    for (int i = 0; i < K; ++i) x[i] = fma(t[i], with_sign(like(x[i], 0.5f), x[i]), like(x[i], 0.5f));
+  }
+};
 template <class V, int K>
 inline __attribute__((always_inline)) void tanh(V (&x)[K]) {
-  V t[K];
-  tanh_of_magnitude(x, 1.0f, t);
-#pragma GCC unroll 8
-  for (int i = 0; i < K; ++i) x[i] = with_sign(t[i], x[i]);
+  by_register(x, Tanh{});
 }
-// sigmoid(x) = 1/2 + 1/2 tanh(x/2)
 template <class V, int K>
 inline __attribute__((always_inline)) void sigmoid(V (&x)[K]) {
-  V t[K];
-  tanh_of_magnitude(x, 0.5f, t);
-#pragma GCC unroll 8
-  for (int i = 0; i < K; ++i) x[i] = fma(t[i], with_sign(like(x[i], 0.5f), x[i]), like(x[i], 0.5f));
+  by_register(x, Sigmoid{});
 }
 template <class V>
 inline V tanh(V x) {

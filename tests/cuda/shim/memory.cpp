@@ -19,8 +19,6 @@ namespace {
 constexpr size_t kAlignment = 256, kFence = GRUC_SHIM_ASAN ? 0 : 4096, kRange = size_t{16} << 30;
 constexpr unsigned char kNan = 0xff;
 
-size_t rounded(size_t size, size_t to) { return (size + to - 1) / to * to; }
-
 bool whole(const unsigned char* fence) {
   return std::all_of(fence, fence + kFence, [](unsigned char b) { return b == kNan; });
 }
@@ -38,6 +36,8 @@ unsigned char* place(size_t size) {
 void unplace(unsigned char* memory) { std::free(memory); }
 void protect(int) {}
 #else
+size_t rounded(size_t size, size_t to) { return (size + to - 1) / to * to; }
+
 size_t g_used = 0;  // of the range
 
 unsigned char* range() {

@@ -24,6 +24,7 @@ struct V {
 struct Index {
   __m512i v;
 };
+constexpr int kRegisters = 1;  // of a V
 
 inline V load(const float* p) { return {_mm512_loadu_ps(p)}; }
 inline void store(float* p, V a) { _mm512_storeu_ps(p, a.v); }
@@ -59,6 +60,12 @@ inline V exp2_of_shifted(V m) {
 // vpermps reads the low four bits alone.
 inline Index table_index(V a) { return {_mm512_srli_epi32(_mm512_castps_si512(a.v), 21)}; }
 inline V lookup(const float* table, Index n) { return {_mm512_permutexvar_ps(n.v, _mm512_loadu_ps(table))}; }
+
+// All of them side by side; see avx2.h.
+template <int K, class Op>
+inline __attribute__((always_inline)) void by_register(V (&x)[K], const Op& op) {
+  op(x);
+}
 
 }  // namespace
 }  // namespace gru_core::simd::avx512

@@ -20,6 +20,7 @@ struct V {
 struct Index {
   uint8x16_t a, b, c, d;
 };
+constexpr int kRegisters = 4;  // of a V
 
 inline uint32x4_t bits_of(float32x4_t x) { return vreinterpretq_u32_f32(x); }
 inline float32x4_t float_of(uint32x4_t b) { return vreinterpretq_f32_u32(b); }
@@ -92,6 +93,12 @@ inline float32x4_t lookup(const uint8x16x4_t& table, uint8x16_t n) {
 inline V lookup(const float* table, Index n) {
   const uint8x16x4_t bytes = vld1q_u8_x4(reinterpret_cast<const uint8_t*>(table));
   return {lookup(bytes, n.a), lookup(bytes, n.b), lookup(bytes, n.c), lookup(bytes, n.d)};
+}
+
+// All of them side by side; see avx2.h.
+template <int K, class Op>
+inline __attribute__((always_inline)) void by_register(V (&x)[K], const Op& op) {
+  op(x);
 }
 
 }  // namespace

@@ -18,6 +18,7 @@ struct V {
 struct Index {
   uint32_t lane[16];
 };
+constexpr int kRegisters = 1;  // of a V
 
 inline uint32_t bits_of(float x) {
   uint32_t b;
@@ -151,6 +152,12 @@ inline Index table_index(V a) {
 }
 inline V lookup(const float* table, Index n) {
   return map([&](int i) { return table[n.lane[i]]; });
+}
+
+// All of them side by side; see avx2.h.
+template <int K, class Op>
+inline __attribute__((always_inline)) void by_register(V (&x)[K], const Op& op) {
+  op(x);
 }
 
 }  // namespace

@@ -33,6 +33,11 @@ struct Epilogue {
   V blend(V z, V h, V n) const { return cell.take ? gru_core::simd::blend(z, n, h) : gru_core::simd::blend(z, h, n); }
 };
 
+// r, then n, which waits for r, then z, for which nothing waits: 3 to 5 % of a small network's step, where a V is one
+// register. Where it is more, the operations of n that wait for r fill a CPU's schedulers, and z's, which could go on,
+// do not get in: r, z, n is 12 % faster there (AVX2, H = 16), 4 to 5 % in batches.
+constexpr bool kUpdatesLast = kRegisters == 1;
+
 // A step's values on their way to the tape: those that the activations read, or, for a plain cell, what they gave.
 template <bool kTaped>
 struct TapeSlots {
@@ -166,12 +171,13 @@ struct StepAfter {
       }
       if constexpr (!kPlain) tape.keep(1, resets), tape.keep(2, updates);
       cell.gates(resets);
+      if constexpr (!kUpdatesLast) cell.gates(updates);
 #pragma GCC unroll 2
       for (int i = 0; i < K; ++i) candidates[i] = fma(resets[i], inner[i], input.get(first + i, 0));
       tape.keep(0, inner);
       if constexpr (!kPlain) tape.keep(3, candidates);
       cell.candidates(candidates);
-      cell.gates(updates);  // last: nothing waits for them
+      if constexpr (kUpdatesLast) cell.gates(updates);
       if constexpr (kPlain) tape.keep(1, resets), tape.keep(2, updates), tape.keep(3, candidates);
 #pragma GCC unroll 2
       for (int i = 0; i < K; ++i) {

@@ -13,14 +13,14 @@ using gruc::kPanelRow;
 // acc[row][block][gate] += a[row][k] * panels[block][k][kFirst + gate][16] over k. A panel's k are kRow floats apart;
 // in `a` rows are a_stride apart and k kStep. Per k a tile reads R broadcasts and N*G vectors for R*N*G fma; the 8 x 1
 // x 3 tile of AVX-512 has 11 loads for 24 fma, below the two loads a cycle that a core has. Whichever of the two is
-// fewer stays in registers for the k, else the compiler spills sums (8 x 1 x 3 with the rows held: 24 + 8 + 1 registers
-// of 32).
+// fewer registers stays there for the k, else the compiler spills sums (8 x 1 x 3 with the rows held: 24 + 8 + 1
+// registers of 32).
 template <int kFirst, int kRow = kPanelRow, int kStep = 1, int R, int N, int G>
 inline __attribute__((always_inline)) void accumulate(V (&acc)[R][N][G], const float* a, int64_t a_stride,
                                                       const float* panels, int64_t block_stride, int64_t depth) {
   const float* panel = panels + kFirst * kLanes;
   for (int64_t k = 0; k < depth; ++k, panel += kRow) {
-    if constexpr (R > N * G) {
+    if constexpr (R > N * G * kRegisters) {
       V w[N][G];
 #pragma GCC unroll 8
       for (int n = 0; n < N; ++n)
@@ -73,35 +73,35 @@ struct Panels {
 // A panel of this depth (48 KB) is more than L1 holds.
 constexpr int64_t kFetchDepth = 256;
 
-// accumulate over rows of `a` from `row` on and the panels of N blocks from `block` on. One gate after another meets
-// the lines of a panel 192 bytes apart, in which the hardware sees no stream. So each pass over a gate fetches a part
-// of the next blocks' panels into L2, and the passes of all tiles and gates share them out: the way from L3 is spread
-// over the whole time of a block. (AVX2, beside no fetching: a step of 16 rows at H = 1024 1.16 times as fast, T = 5 of
-// 64 rows 1.09, at H = 512 1.05, T = 20 of 9 rows at H = 336 1.09. A tile of three gates reads its panel front to back
-// and gained nothing.)
+// accumulate over rows of `a` from `row` on and the panels of N blocks from `block` on. Where tiles take one gate after
+// another, a pass over a gate meets the lines of a panel 192 bytes apart, in which the hardware sees no stream. So each
+// pass of a full tile fetches its part of the next blocks' panels into L2, and the way from L3 is spread over the whole
+// time of a block. (Zen 4 held to AVX2, 1 MB of L2, beside no fetching: a step of 16 rows at H = 1024 1.16 times as
+// fast, T = 5 of 64 rows 1.09, at H = 512 1.05, T = 20 of 9 rows at H = 336 1.09.)
 template <int kFirst, int R, int N, int G>
 inline __attribute__((always_inline)) void accumulate_panels(V (&acc)[R][N][G], const float* a, int64_t a_stride,
                                                              const Panels& panels, int64_t row, int64_t block) {
   const int64_t depth = panels.depth, stride = depth * kPanelRow;
   const float* panel = panels.data + block * stride;
   a += row * a_stride;
-  if (G > 1 || R == 1 || depth < kFetchDepth) {
+  if constexpr (R < kMaxRows || gates_together(R)) {
     accumulate<kFirst>(acc, a, a_stride, panel, stride, depth);
-    return;
-  }
-  constexpr int64_t kPiece = 16;
-  const int64_t gates = panels.gates_end - panels.gates_begin, passes = (panels.rows + kMaxRows - 1) / kMaxRows * gates;
-  const int64_t pass = row / kMaxRows * gates + kFirst - panels.gates_begin;
-  const int64_t next = panels.blocks.backwards ? block - N : block + N;
-  const bool more = next >= panels.blocks.begin && next + N <= panels.blocks.end;
-  const int64_t all = more ? N * depth : 0, share = (all + passes - 1) / passes,
-                each = (N * kPiece + passes - 1) / passes;
-  int64_t ahead = pass * share;
-  for (int64_t k = 0; k < depth; k += kPiece) {
-    for (const int64_t end = ahead + each < all ? ahead + each : all; ahead < end; ++ahead)
-      for (int64_t g = panels.gates_begin; g < panels.gates_end; ++g)
-        __builtin_prefetch(panels.data + next * stride + ahead * kPanelRow + g * kLanes, 0, 2);
-    accumulate<kFirst>(acc, a + k, a_stride, panel + k * kPanelRow, stride, depth - k < kPiece ? depth - k : kPiece);
+  } else {
+    const int64_t next = panels.blocks.backwards ? block - N : block + N;
+    const bool fetches = depth >= kFetchDepth && next >= panels.blocks.begin && next + N <= panels.blocks.end;
+    const int64_t gates = panels.gates_end - panels.gates_begin, passes = panels.rows / kMaxRows * gates;
+    // k between two fetches, and how many k of the next panels each fetches; all passes together fetch all of them.
+    const int64_t piece = !fetches ? depth : (passes > 16 * N ? passes / N : 16);
+    const int64_t each = fetches ? (N * piece + passes - 1) / passes : 0,
+                  pieces = fetches ? (depth + piece - 1) / piece : 0;
+    const int64_t all = N * depth;
+    int64_t ahead = (row / kMaxRows * gates + kFirst - panels.gates_begin) * each * pieces;
+    for (int64_t k = 0; k < depth; k += piece) {
+      for (const int64_t end = ahead + each < all ? ahead + each : all; ahead < end; ++ahead)
+        for (int64_t g = panels.gates_begin; g < panels.gates_end; ++g)
+          __builtin_prefetch(panels.data + next * stride + ahead * kPanelRow + g * kLanes, 0, 2);
+      accumulate<kFirst>(acc, a + k, a_stride, panel + k * kPanelRow, stride, depth - k < piece ? depth - k : piece);
+    }
   }
 }
 
@@ -144,6 +144,16 @@ inline int64_t one_row_blocks(int64_t most, int64_t panel_bytes, int64_t blocks)
   return fit < most ? fit : most;
 }
 
+// Calls body(block, count) for tiles of N blocks of [begin, end) and one of what is left, in the order of the sweep.
+template <int64_t N, class Body>
+inline __attribute__((always_inline)) void each_tile(int64_t begin, int64_t end, bool backwards, const Body& body) {
+  const int64_t tiles = (end - begin + N - 1) / N;
+  for (int64_t i = 0; i < tiles; ++i) {
+    const int64_t block = begin + N * (backwards ? tiles - 1 - i : i);
+    body(block, end - block < N ? end - block : N);
+  }
+}
+
 // Covers all rows and blocks with tiles, where R rows are left over by the full tiles. Blocks outside, rows inside: a
 // panel (H = 256: 48 KB) is read from memory once and from L1 or L2 for every further tile of rows. The rows left over
 // come to a group of blocks along with the others: in a sweep of their own they read all panels again (AVX2, a step of
@@ -152,16 +162,20 @@ template <int R, class Op>
 inline void sweep_groups(const Op& op, const gruc::Blocks& blocks, int64_t rows) {
   constexpr int64_t kFull = blocks_beside(kMaxRows, Op::kSums), kMost = R == 0 ? kFull : blocks_beside(R, Op::kSums);
   const int64_t full = rows - R, all = blocks.end - blocks.begin;
-  const int64_t n = full > 0 ? kMost / kFull * kFull : R == 1 ? one_row_blocks(kMost, op.panel_bytes(), all) : kMost;
+  // As many blocks as make whole tiles of both kinds.
+  const int64_t n = full > 0 ? (kMost % kFull == 0 ? kMost : kMost * kFull)
+                             : (R == 1 ? one_row_blocks(kMost, op.panel_bytes(), all) : kMost);
   const int64_t groups = all <= n ? 1 : (all + n - 1) / n;  // a division costs as much as 4 steps of the smallest tile
   for (int64_t i = 0; i < groups; ++i) {
     const int64_t begin = blocks.begin + n * (blocks.backwards ? groups - 1 - i : i);
     const int64_t end = blocks.end - begin < n ? blocks.end : begin + n;
     if (full > 0)
-      for (int64_t block = begin; block < end; block += kFull)
-        for (int64_t row = 0; row < full; row += kMaxRows)
-          run_tile<kMaxRows, kFull>(op, row, block, end - block < kFull ? end - block : kFull);
-    if constexpr (R > 0) run_tile<R, kMost>(op, full, begin, end - begin);
+      each_tile<kFull>(begin, end, blocks.backwards, [&](int64_t block, int64_t count) {
+        for (int64_t row = 0; row < full; row += kMaxRows) run_tile<kMaxRows, kFull>(op, row, block, count);
+      });
+    if constexpr (R > 0)
+      each_tile<kMost>(begin, end, blocks.backwards,
+                       [&](int64_t block, int64_t count) { run_tile<R, kMost>(op, full, block, count); });
   }
 }
 

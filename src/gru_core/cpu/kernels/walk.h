@@ -57,10 +57,11 @@ struct RowStep {
       updates[n] = sums[0][n][1];
     }
     cell.gates(resets);
+    if constexpr (!kUpdatesLast) cell.gates(updates);
 #pragma GCC unroll 2
     for (int n = 0; n < N; ++n) candidates[n] = fma(resets[n], sums[0][n][2], candidates[n]);
     cell.candidates(candidates);
-    cell.gates(updates);  // last: nothing waits for them
+    if constexpr (kUpdatesLast) cell.gates(updates);
 #pragma GCC unroll 2
     for (int n = 0; n < N; ++n) store(h_next + n * kLanes, cell.blend(updates[n], load(h + n * kLanes), candidates[n]));
   }
