@@ -76,9 +76,9 @@ constexpr int64_t kFetchDepth = 256;
 // accumulate over rows of `a` from `row` on and the panels of N blocks from `block` on. Where tiles take one gate after
 // another, a pass over a gate meets the lines of a panel 192 bytes apart, in which the hardware sees no stream. So each
 // pass of a full tile fetches its part of the next blocks' panels into L2, and the way from L3 is spread over the whole
-// time of a block. (Zen 4, AVX2, 1 MB of L2, beside a first gate that fetched 64 k ahead for all from depth 512 on: a step
-// of 16 rows at H = 1024 1.16 times as fast, T = 5 of 64 rows 1.09, at H = 512 1.05; beside none T = 20 of 9 rows at
-// H = 336 1.09.)
+// time of a block. (Zen 4, AVX2, 1 MB of L2, beside a first gate that fetched 64 k ahead for all from depth 512 on: a
+// step of 16 rows at H = 1024 1.16 times as fast, T = 5 of 64 rows 1.09, at H = 512 1.05; beside none T = 20 of 9 rows
+// at H = 336 1.09.)
 template <int kFirst, int R, int N, int G>
 inline __attribute__((always_inline)) void accumulate_panels(V (&acc)[R][N][G], const float* a, int64_t a_stride,
                                                              const Panels& panels, int64_t row, int64_t block) {
