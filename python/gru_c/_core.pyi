@@ -13,6 +13,7 @@ def isa_names() -> list[str]: ...
 def supported_isas() -> list[str]: ...
 def active_isa() -> str: ...
 def max_threads() -> int: ...
+def same_bits(a: _Floats, b: _Floats) -> bool: ...
 
 class Weights:
     def __init__(
@@ -41,11 +42,15 @@ class Weights:
     @property
     def handle(self) -> object: ...
 
+class SpareMemory:
+    def __init__(self) -> None: ...
+
 class Tape:
     def __init__(
         self,
         *,
         weights: Weights,
+        spare: SpareMemory,
         x: _Floats,
         h0: _Floats | None,
         lengths: npt.NDArray[np.int64] | None,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from gru_c import training
+from gru_c import _core, training
 from gru_c.arrays import Floats, as_float32, as_lengths, broadcast_h0
 from gru_c.packing import Packed, check_params
 from gru_c.spec import GRUSpec
@@ -70,6 +70,7 @@ class GRU:
         # With statistics it is probably here to run, without it can only train.
         only_trains = spec.has_batch_norm and spec.norm_steps == 0
         self._packed = Packed(spec, checked, self._h0, self._lengths, for_training=only_trains)
+        self._spare = _core.SpareMemory()
 
     def update(self, params: Mapping[str, npt.ArrayLike]) -> None:
         """Takes new parameters, at the cost of a copy and the packing. All calls that start afterwards use them; calls

@@ -156,6 +156,7 @@ def forward_train(
     h_n = np.empty(h_shape, dtype=np.float32)
     core = _core.Tape(
         weights=gru._packed.training(),
+        spare=gru._spare,
         x=inputs,
         h0=initial,
         lengths=counts,

@@ -5,9 +5,9 @@
 #include <pybind11/stl.h>
 
 #include <array>
+#include <cstring>
 #include <iterator>
 #include <memory>
-#include <new>
 #include <optional>
 #include <string>
 #include <tuple>
@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "gru_core/gru_core.h"
+#include "spare_memory.h"
 
 namespace py = pybind11;
 
@@ -170,10 +171,11 @@ class Weights {
 // A training call: runs it, and keeps its memory and all that backward reads again. Immutable once made.
 class Tape {
  public:
-  Tape(std::shared_ptr<const Weights> weights, Floats x, MaybeFloats h0, std::optional<Lengths> lengths,
-       MaybeFloats attention, int64_t steps, int64_t batch, bool batch_first, const std::array<double, 4>& rates,
-       uint64_t seed, bool recompute, Floats y, Floats h_n, int32_t threads)
+  Tape(std::shared_ptr<const Weights> weights, std::shared_ptr<SpareMemory> spare, Floats x, MaybeFloats h0,
+       std::optional<Lengths> lengths, MaybeFloats attention, int64_t steps, int64_t batch, bool batch_first,
+       const std::array<double, 4>& rates, uint64_t seed, bool recompute, Floats y, Floats h_n, int32_t threads)
       : weights_(std::move(weights)),
+        spare_(std::move(spare)),
         x_(std::move(x)),
         h0_(std::move(h0)),
         lengths_(std::move(lengths)),
@@ -207,8 +209,10 @@ class Tape {
     training_.state_dropout = static_cast<float>(rates[3]);
     training_.seed = seed;
     check(gruc_tape_size(weights_->get(), &sequence_, &training_, &size_));
-    memory_.reset(::operator new(size_, kAlignment, std::nothrow));
-    if (!memory_) {
+    try {
+      memory_.emplace(spare_, size_);
+    } catch (py::error_already_set& error) {
+      if (!error.matches(PyExc_MemoryError)) throw;
       const bool smaller = !recompute && weights_->knows_recompute() && rates[2] == 0.0 && rates[3] == 0.0;
       PyErr_Format(PyExc_MemoryError, "tape: %zu bytes do not fit%s", size_,
                    smaller ? "; recompute=True needs a quarter of them" : "");
@@ -221,7 +225,7 @@ class Tape {
     gruc_status status;
     {
       const py::gil_scoped_release released;
-      status = gruc_forward_train(weights_->get(), &call, &training_, memory_.get(), size_);
+      status = gruc_forward_train(weights_->get(), &call, &training_, memory_->data(), size_);
     }
     check(status);
   }
@@ -237,7 +241,7 @@ class Tape {
       const Param& param = kParams[kTrainable + k];
       targets[k] = target_or_null(param.name, arrays[k], weights_->numbers(param.extent, 0, sequence_.steps));
     }
-    check(gruc_batch_statistics(weights_->get(), &sequence_, &training_, memory_.get(), size_, index, targets[0],
+    check(gruc_batch_statistics(weights_->get(), &sequence_, &training_, memory_->data(), size_, index, targets[0],
                                 targets[1], targets[2], targets[3]));
   }
 
@@ -275,23 +279,22 @@ class Tape {
     g.params = raw.data();
     gruc_sequence call = sequence_;
     call.threads = threads;
+    check(gruc_backward_workspace(weights_->get(), &call, &training_, &g, &g.workspace_size));
+    const SpareMemory::Block scratch(spare_, g.workspace_size);
+    g.workspace = scratch.data();
     gruc_status status;
     {
       const py::gil_scoped_release released;
-      status = gruc_backward(weights_->get(), &call, &training_, memory_.get(), size_, &g);
+      status = gruc_backward(weights_->get(), &call, &training_, memory_->data(), size_, &g);
     }
     check(status);
   }
 
  private:
-  static constexpr std::align_val_t kAlignment{64};
-  struct Free {
-    void operator()(void* memory) const { ::operator delete(memory, kAlignment); }
-  };
-
   int64_t states(int64_t batch) const { return weights_->cells() * batch * weights_->hidden_size(); }
 
   std::shared_ptr<const Weights> weights_;
+  std::shared_ptr<SpareMemory> spare_;
   // sequence_ points into these.
   Floats x_;
   MaybeFloats h0_;
@@ -301,8 +304,13 @@ class Tape {
   gruc_sequence sequence_;
   gruc_training training_;
   size_t size_ = 0;
-  std::unique_ptr<void, Free> memory_;
+  std::optional<SpareMemory::Block> memory_;
 };
+
+// NaN and -0 too, which == would take for others or for the same.
+bool same_bits(const Floats& a, const Floats& b) {
+  return a.size() == b.size() && std::memcmp(a.data(), b.data(), static_cast<size_t>(a.nbytes())) == 0;
+}
 
 std::vector<std::string> isa_names(bool supported_only) {
   std::vector<std::string> names;
@@ -323,6 +331,7 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
     return std::string(name);
   });
   m.def("max_threads", [] { return gruc_max_threads(); });
+  m.def("same_bits", &same_bits, py::arg("a").noconvert(), py::arg("b").noconvert());
 
   py::class_<Weights, std::shared_ptr<Weights>>(m, "Weights")
       .def(py::init<int64_t, int64_t, int32_t, int32_t, int32_t, int32_t, int32_t,
@@ -336,11 +345,14 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
       .def_property_readonly("nbytes", &Weights::nbytes)
       .def_property_readonly("handle", &Weights::handle);
 
+  py::class_<SpareMemory, std::shared_ptr<SpareMemory>>(m, "SpareMemory").def(py::init<>());
+
   // noconvert: a converted copy of a result would be thrown away unseen.
   py::class_<Tape>(m, "Tape")
-      .def(py::init<std::shared_ptr<Weights>, Floats, MaybeFloats, std::optional<Lengths>, MaybeFloats, int64_t,
-                    int64_t, bool, const std::array<double, 4>&, uint64_t, bool, Floats, Floats, int32_t>(),
-           py::kw_only(), py::arg("weights"), py::arg("x").noconvert(), py::arg("h0").noconvert(),
+      .def(py::init<std::shared_ptr<Weights>, std::shared_ptr<SpareMemory>, Floats, MaybeFloats, std::optional<Lengths>,
+                    MaybeFloats, int64_t, int64_t, bool, const std::array<double, 4>&, uint64_t, bool, Floats, Floats,
+                    int32_t>(),
+           py::kw_only(), py::arg("weights"), py::arg("spare"), py::arg("x").noconvert(), py::arg("h0").noconvert(),
            py::arg("lengths").noconvert(), py::arg("attention").noconvert(), py::arg("steps"), py::arg("batch"),
            py::arg("batch_first"), py::arg("rates"), py::arg("seed"), py::arg("recompute"), py::arg("y").noconvert(),
            py::arg("h_n").noconvert(), py::arg("threads"))

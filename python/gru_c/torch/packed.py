@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 
+from gru_c import _core
 from gru_c.arrays import Floats
 from gru_c.gru import GRU
 from gru_c.spec import GRUSpec
@@ -89,8 +89,8 @@ def _checked_array(name: str, tensor: torch.Tensor) -> Floats:
     return as_array(tensor)
 
 
-def _same_bits(a: Floats, b: Floats) -> bool:
-    return a.shape == b.shape and bool((a.view(np.uint32) == b.view(np.uint32)).all())
+def _same(a: Floats, b: Floats) -> bool:
+    return a.shape == b.shape and _core.same_bits(a, b)
 
 
 class Packed:
@@ -146,7 +146,7 @@ class Packed:
                 for old, same, name, tensor in zip(seen, known, names, tensors, strict=True)
             ]
             packed = network.params
-            changed = not all(_same_bits(array, packed[name]) for name, array in zip(names, arrays, strict=True))
+            changed = not all(_same(array, packed[name]) for name, array in zip(names, arrays, strict=True))
         if changed or not all(known):
             # Looked at before the packing: what another thread changes meanwhile is then packed once more, not missed.
             now = [_Seen.of(tensor, array) for tensor, array in zip(tensors, arrays, strict=True)]
