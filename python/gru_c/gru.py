@@ -246,7 +246,8 @@ class GRU:
 
         Returns:
             y, h_n: as of `__call__`, the same bits where nothing is dropped, the batch normalised or zoned out.
-            tape: for `backward`, as often as you like.
+            tape: for `backward`, as often as you like. Its memory, and backward's, stays with the network for its next
+                calls: the two largest blocks, until the network and its last tape are gone.
 
         Raises:
             TypeError, ValueError: a wrong argument; the message names it.

@@ -201,6 +201,7 @@ def test_includes_have_no_cycle() -> None:
 
 
 BINDINGS = {
+    "core_module.cpp": {'"gru_core/gru_core.h"', '"spare_memory.h"'},
     "machine_module.cpp": {'"machine/limits.h"'},
     "cuda_module.cpp": {'"gru_core/gru_core_cuda.h"', '"device_memory.h"', '"dlpack.h"'},
 }
