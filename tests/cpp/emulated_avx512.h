@@ -62,6 +62,12 @@ inline Floats permuted(Integers index, Floats a) { return {permuted_half(index.l
 
 }  // namespace emulated
 
+// Macros already, for some compilers and levels of optimisation.
+#undef _mm512_cmp_ps_mask
+#undef _mm512_slli_epi32
+#undef _mm512_srli_epi32
+#undef _mm512_srai_epi32
+
 #define __m512 ::emulated::Floats
 #define __m512i ::emulated::Integers
 #define _mm512_loadu_ps ::emulated::load
@@ -84,7 +90,6 @@ inline Floats permuted(Integers index, Floats a) { return {permuted_half(index.l
 #define _mm512_srli_epi32 ::emulated::shifted<_mm256_srli_epi32>
 #define _mm512_srai_epi32 ::emulated::shifted<_mm256_srai_epi32>
 #define _mm512_abs_ps ::emulated::abs
-#undef _mm512_cmp_ps_mask  // a macro already
 #define _mm512_cmp_ps_mask(a, b, predicate) ::emulated::compared<predicate>(a, b)
 #define _mm512_mask_blend_ps ::emulated::blend
 #define _mm512_castps_si512 ::emulated::bits_of
