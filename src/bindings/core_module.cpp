@@ -352,10 +352,10 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
       .def(py::init<std::shared_ptr<Weights>, std::shared_ptr<SpareMemory>, Floats, MaybeFloats, std::optional<Lengths>,
                     MaybeFloats, int64_t, int64_t, bool, const std::array<double, 4>&, uint64_t, bool, Floats, Floats,
                     int32_t>(),
-           py::kw_only(), py::arg("weights"), py::arg("spare"), py::arg("x").noconvert(), py::arg("h0").noconvert(),
-           py::arg("lengths").noconvert(), py::arg("attention").noconvert(), py::arg("steps"), py::arg("batch"),
-           py::arg("batch_first"), py::arg("rates"), py::arg("seed"), py::arg("recompute"), py::arg("y").noconvert(),
-           py::arg("h_n").noconvert(), py::arg("threads"))
+           py::kw_only(), py::arg("weights").none(false), py::arg("spare").none(false), py::arg("x").noconvert(),
+           py::arg("h0").noconvert(), py::arg("lengths").noconvert(), py::arg("attention").noconvert(),
+           py::arg("steps"), py::arg("batch"), py::arg("batch_first"), py::arg("rates"), py::arg("seed"),
+           py::arg("recompute"), py::arg("y").noconvert(), py::arg("h_n").noconvert(), py::arg("threads"))
       .def_property_readonly("nbytes", &Tape::nbytes)
       .def_property_readonly("steps", &Tape::steps)
       .def("statistics", &Tape::statistics, py::kw_only(), py::arg("index"), py::arg("arrays").noconvert())

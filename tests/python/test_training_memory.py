@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gru_c import GRU, GRUSpec
+from gru_c import GRU, GRUSpec, _core
 from strategies import random_params
 
 STEPS, BATCH, SIZE = 40, 16, 64
@@ -94,6 +94,29 @@ def test_living_tapes_share_nothing(isa: str) -> None:
     for tape, i in zip(tapes, (0, 2, 3, 4), strict=True):
         got = gru.backward(tape, dy[: len(inputs[i])])
         assert all(np.array_equal(got[name], alone[i][name]) for name in got)
+
+
+@pytest.mark.parametrize("missing", ["weights", "spare"])
+def test_the_core_refuses_none(missing: str) -> None:
+    gru, x = make(), noise(2, 1, 1)
+    given: dict[str, Any] = {"weights": gru._packed.training(), "spare": gru._spare, missing: None}
+    with pytest.raises(TypeError, match="incompatible constructor arguments"):
+        _core.Tape(
+            **given,
+            x=x,
+            h0=None,
+            lengths=None,
+            attention=None,
+            steps=2,
+            batch=1,
+            batch_first=False,
+            rates=[0.0] * 4,
+            seed=0,
+            recompute=False,
+            y=noise(2, 1, SIZE),
+            h_n=noise(1, 1, SIZE),
+            threads=1,
+        )
 
 
 def test_threads_share_a_network() -> None:
